@@ -1,0 +1,53 @@
+"""Everything the API role reads from its environment (docs/contracts.md §7)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Prefix `GROUNDWORK_`. The two secrets have no working default: `groundwork serve` makes and keeps them."""
+
+    model_config = SettingsConfigDict(env_prefix="GROUNDWORK_", extra="ignore")
+
+    data_dir: Path = Path("data")
+    database_url: str = ""
+    broker_url: str = ""
+    store_url: str = ""
+    inference_url: str = "http://127.0.0.1:8421"
+    worker_token: SecretStr = Field(min_length=20)
+    secret_key: SecretStr = Field(min_length=20)
+    host: str = "127.0.0.1"
+    port: int = Field(default=8420, ge=0, le=65535)
+    lease_seconds: float = Field(default=120, gt=0)
+    heartbeat_seconds: float = Field(default=10, gt=0)
+    reconcile_seconds: float = Field(default=30, gt=0)
+    cancel_grace_seconds: float = Field(default=120, gt=0)
+    max_infra_losses: int = Field(default=5, ge=0)
+    backoff_seconds: float = Field(default=10, ge=0)
+    max_body_bytes: int = Field(default=1_000_000, ge=1024, description="cap of a JSON body")
+    max_upload_bytes: int = Field(default=200 * 2**30, ge=1, description="cap of one uploaded file")
+    storage_quota_bytes: int = Field(default=2 * 2**40, ge=1, description="per project")
+    max_queued_jobs: int = Field(default=1000, ge=1, description="queued and running jobs per project")
+    max_datasets: int = Field(default=100_000, ge=1, description="per project")
+    log_level: str = "INFO"
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL; the embedded default is one SQLite file in the data folder."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'groundwork.db'}"
+
+    @property
+    def store(self) -> str:
+        """Object store URL; the embedded default is a folder in the data folder."""
+        return self.store_url or f"file://{self.data_dir.resolve() / 'store'}"
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """Read once in a process."""
+    return Settings()

@@ -1,0 +1,17 @@
+"""Every file beside this one that defines one `Modality` is part of the platform; nothing else must be edited."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from ssl_core.modalities.base import Modality
+from ssl_core.registry import scan, union
+
+MODALITIES: dict[str, type[Modality]] = scan(__name__, Modality)
+
+if TYPE_CHECKING:
+    AnyModality: TypeAlias = Modality
+else:
+    AnyModality = union(MODALITIES)
+
+__all__ = ["MODALITIES", "AnyModality", "Modality"]

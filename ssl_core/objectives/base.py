@@ -1,0 +1,43 @@
+"""The base of every pretext system. Imports without torch; one objective is one file beside this one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from ssl_core.values import Value
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssl_core.batch import Batch
+    from ssl_core.encoders.base import Encoder
+    from ssl_core.nets import Nets
+
+
+class Objective(Value):
+    """A frozen value: its fields are its hyperparameters, each with bounds and the paper's default.
+
+    A subclass lives in `ssl_core/objectives/<name>.py` and declares `name: Literal["<name>"] = "<name>"`.
+    The API schema, the catalogue, validation and the contract test find it by scanning this folder.
+    """
+
+    name: str
+    modalities: ClassVar[tuple[str, ...]]
+    """Modalities it fits, by name."""
+    views: ClassVar[tuple[str, ...]]
+    """One named view of the modality for each entry of `batch.views`; all must share one unit (row or document)."""
+    paper: ClassVar[str]
+    """Where it comes from: title and link."""
+    encoders: ClassVar[tuple[str, ...]] = ()
+    """Encoder families it needs; empty = any family of its modalities."""
+
+    def build(self, encoder: Encoder) -> Nets:
+        """The encoder with whatever else is learned or averaged."""
+        raise NotImplementedError
+
+    def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        """`{"loss": scalar, ...}`; further entries are detached scalars that become metric series."""
+        raise NotImplementedError
+
+    def after_step(self, nets: Nets, progress: float) -> None:
+        """For teachers, queues and centres: called after every optimizer step, `progress` in [0, 1]."""

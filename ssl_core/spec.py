@@ -1,0 +1,253 @@
+"""JobSpec: the request body, the stored row, what the engine gets and the checkpoint's birth certificate.
+
+One frozen union on `type`. Fields left at None are filled by `ssl_core.recipes.resolve`; no None that the trainer
+needs survives into a stored spec. Imports without torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, field_validator, model_validator
+
+from ssl_core.errors import SpecError
+from ssl_core.modalities import AnyModality
+from ssl_core.objectives import AnyObjective
+from ssl_core.tasks import AnyTask
+from ssl_core.values import Value
+
+Size = Literal["tiny", "small", "base", "large"]
+Metadata = dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]]
+DatasetId = Annotated[str, Field(pattern=r"^ds_[A-Za-z0-9]{1,40}$", examples=["ds_01jd3w8m6k"])]
+ModelId = Annotated[str, Field(pattern=r"^mdl_[A-Za-z0-9]{1,40}$", examples=["mdl_01jd3w9qz2"])]
+
+
+class EncoderSpec(Value):
+    """The shape of an encoder. A name such as `text-small` stands for one of the rows in `BACKBONES`."""
+
+    name: str = Field(max_length=64, description="a row of `GET /v1/backbones`, or `custom`")
+    family: Literal["transformer", "convnet", "resnet"]
+    width: int = Field(ge=16, le=4096, description="channels of a token, or of the first stage of a conv net")
+    depth: int = Field(ge=1, le=101, description="layers; for a ResNet 18 or 50")
+    heads: int = Field(default=1, ge=1, le=64, description="attention heads (transformer)")
+    mlp_ratio: float = Field(default=4.0, ge=1.0, le=8.0)
+    positions: Literal["rotary", "learned", "none"] = "rotary"
+    max_positions: int = Field(default=1024, ge=8, le=32768)
+    norm: Literal["pre", "post"] = "pre"
+    mlp: Literal["gelu", "geglu", "swiglu"] = "gelu"
+    dropout: float = Field(default=0.0, ge=0.0, le=0.5)
+    stem: Literal["small", "large"] = Field(default="small", description="conv nets: small = stride 1, for pictures up to 64 px")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> EncoderSpec:
+        if self.family == "transformer" and self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} must be divisible by twice the heads ({self.heads})")
+        if self.family == "resnet" and self.depth not in (18, 50):
+            raise ValueError(f"a resnet has depth 18 or 50, not {self.depth}")
+        return self
+
+
+def _text(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
+    return EncoderSpec(name=f"text-{size}", family="transformer", width=width, depth=depth, heads=heads)
+
+
+_ROWS = (
+    _text("tiny", 128, 2, 2),
+    _text("small", 256, 4, 4),
+    _text("base", 768, 12, 12),
+    _text("large", 1024, 24, 16),
+    EncoderSpec(name="image-convnet", family="convnet", width=64, depth=4),
+    EncoderSpec(name="image-resnet18", family="resnet", width=64, depth=18),
+    EncoderSpec(name="image-resnet50", family="resnet", width=64, depth=50),
+)
+BACKBONES: dict[str, EncoderSpec] = {row.name: row for row in _ROWS}
+# Which modalities an encoder family reads, and whether it has tokens (an objective may need them).
+FAMILIES: dict[str, tuple[tuple[str, ...], bool]] = {
+    "transformer": (("text",), True),
+    "convnet": (("image",), False),
+    "resnet": (("image",), False),
+}
+
+
+class Budget(Value):
+    """How long to train: exactly one of these. `minutes` fits the schedule to the time by measured throughput."""
+
+    steps: int | None = Field(default=None, ge=1, le=10_000_000)
+    epochs: float | None = Field(default=None, gt=0, le=10_000)
+    tokens: int | None = Field(default=None, ge=1, le=10**13)
+    examples: int | None = Field(default=None, ge=1, le=10**12)
+    minutes: float | None = Field(default=None, gt=0, le=60 * 24 * 30)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Budget:
+        given = [name for name in ("steps", "epochs", "tokens", "examples", "minutes") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of steps, epochs, tokens, examples, minutes; got {given or 'none'}")
+        return self
+
+
+class OptimizerSpec(Value):
+    """AdamW (Loshchilov and Hutter 2019) or SGD with momentum, with a warm-up and a decay."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float | None = Field(default=None, gt=0, le=10, description="peak; None = the recipe's")
+    encoder_learning_rate_scale: float = Field(default=1.0, ge=0, le=1, description="fine-tuning: the encoder's share of the rate")
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's first beta, SGD's momentum")
+    beta2: float = Field(default=0.98, ge=0, lt=1)
+    warmup_fraction: float = Field(default=0.06, ge=0, le=0.5)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    clip_norm: float = Field(default=1.0, gt=0, le=1000)
+
+
+class ProbeSpec(Value):
+    """Score the encoder now and then on a small labelled dataset with a kNN and a linear probe."""
+
+    dataset: DatasetId
+    every_steps: int | None = Field(default=None, ge=1, description="None = ten times in the run")
+
+
+class Resources(Value):
+    """Where it runs."""
+
+    queue: Literal["cpu", "gpu"] = "cpu"
+    processes: int = Field(default=1, ge=1, le=64)
+
+
+class Training(Value):
+    """Settings that every trained job shares; the recipe fills what is None."""
+
+    budget: Budget | None = None
+    batch_size: int | None = Field(default=None, ge=1, le=65_536)
+    optimizer: OptimizerSpec = OptimizerSpec()
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    precision: Literal["fp32", "bf16"] | None = None
+    validation_fraction: float | None = Field(default=None, ge=0, le=0.5)
+    checkpoint_every_steps: int | None = Field(default=None, ge=1, description="None = about once a minute of training")
+    resources: Resources = Resources()
+    metadata: Metadata = Field(default_factory=dict, max_length=16)
+    suffix: str | None = Field(default=None, min_length=1, max_length=64, description="goes into the model's name")
+
+
+class PretrainSpec(Training):
+    """Self-supervised pretraining on an unlabelled dataset."""
+
+    type: Literal["pretrain"] = "pretrain"
+    dataset: DatasetId
+    objective: AnyObjective
+    modality: AnyModality | None = Field(default=None, description="None = the dataset's, with the recipe's settings")
+    backbone: EncoderSpec | None = Field(default=None, description="a name of `GET /v1/backbones` or a whole shape")
+    model: ModelId | None = Field(default=None, description="start from this model's weights (continued pretraining)")
+    probe: ProbeSpec | None = None
+
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return named_backbone(value)
+
+
+class FinetuneSpec(Training):
+    """Training a task on a labelled dataset, from a pretrained model or from scratch."""
+
+    type: Literal["finetune"] = "finetune"
+    dataset: DatasetId
+    task: AnyTask
+    model: ModelId | None = Field(default=None, description="the pretrained model; None = from scratch")
+    initialization: Literal["pretrained", "random"] = Field(
+        default="pretrained", description="`random` keeps the model's shape and tokenizer with fresh weights"
+    )
+    modality: AnyModality | None = None
+    backbone: EncoderSpec | None = Field(default=None, description="from scratch only; else the model's own")
+    validation_dataset: DatasetId | None = Field(default=None, description="None = hold out `validation_fraction`")
+    patience: int | None = Field(default=None, ge=1, le=1000, description="evaluations without a better score before stopping")
+
+    @field_validator("backbone", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return named_backbone(value)
+
+
+class IngestSpec(Value):
+    """Internal: turn an upload into a canonical dataset. Made by the dataset endpoints, never by a user."""
+
+    type: Literal["ingest"] = "ingest"
+    dataset: DatasetId
+    modality: str | None = Field(default=None, max_length=32, description="None = told from the bytes")
+    filename: str = Field(max_length=255)
+    columns: dict[str, str] = Field(default_factory=dict, description="our column name -> theirs: text, label")
+    resources: Resources = Resources()
+
+
+JobSpec = Annotated[PretrainSpec | FinetuneSpec | IngestSpec, Field(discriminator="type")]
+UserJobSpec = Annotated[PretrainSpec | FinetuneSpec, Field(discriminator="type")]
+JOB_SPEC: TypeAdapter[PretrainSpec | FinetuneSpec | IngestSpec] = TypeAdapter(JobSpec)
+
+
+def named_backbone(value: Any) -> Any:
+    """A backbone name becomes its row; anything else passes on to validation."""
+    if isinstance(value, str):
+        if value not in BACKBONES:
+            raise ValueError(f"unknown backbone {value!r}; known: {', '.join(BACKBONES)}")
+        return BACKBONES[value]
+    return value
+
+
+class TrainPlan(Value):
+    """A resolved spec's training numbers, none of them optional: what `ssl_core.trainer` reads."""
+
+    budget: Budget
+    batch_size: int
+    optimizer: OptimizerSpec
+    learning_rate: float
+    seed: int
+    precision: Literal["fp32", "bf16"]
+    validation_fraction: float
+    checkpoint_every_steps: int | None
+    patience: int | None
+
+    @classmethod
+    def of(cls, spec: PretrainSpec | FinetuneSpec) -> TrainPlan:
+        """Raises SpecError `unresolved` where a recipe left a None."""
+        budget, size, rate = spec.budget, spec.batch_size, spec.optimizer.learning_rate
+        if budget is None or size is None or rate is None or spec.precision is None or spec.validation_fraction is None:
+            raise SpecError("unresolved", "the spec still has fields that a recipe must fill; call recipes.resolve first")
+        return cls(
+            budget=budget, batch_size=size, optimizer=spec.optimizer, learning_rate=rate, seed=spec.seed,
+            precision=spec.precision, validation_fraction=spec.validation_fraction,
+            checkpoint_every_steps=spec.checkpoint_every_steps, patience=getattr(spec, "patience", None),
+        )
+
+
+class DatasetFacts(Value):
+    """What a recipe and validation know of a dataset (from its ingest result)."""
+
+    id: str
+    modality: str
+    rows: int
+    labelled: int = 0
+    classes: list[str] = Field(default_factory=list)
+    class_counts: dict[str, int] = Field(default_factory=dict)
+    characters: int = Field(default=0, description="text: characters in all rows")
+    width: int = Field(default=0, description="image: median width in pixels")
+    height: int = Field(default=0, description="image: median height in pixels")
+    channels: int = Field(default=0, description="image: 1 where every picture is grey, else 3")
+
+
+class ModelFacts(Value):
+    """What a recipe and validation know of a base model."""
+
+    id: str
+    modality: AnyModality
+    backbone: EncoderSpec
+    objective: AnyObjective | None = None
+
+
+class RunOrder(Value):
+    """`run.json`: all an engine run needs, in local paths (docs/contracts.md §2)."""
+
+    spec: JobSpec
+    datasets: dict[str, str] = Field(default_factory=dict, description="dataset id -> canonical folder (ingest: the uploaded file)")
+    model: str | None = Field(default=None, description="folder of the base model")
+    checkpoints: list[str] = Field(default_factory=list, description="candidate checkpoint folders, newest first")
+    cache: str = Field(description="folder for prepared shards, shared between runs")
+    threads: int | None = Field(default=None, ge=1, description="torch intra-op threads; None = torch's choice")

@@ -1,0 +1,52 @@
+"""The base of every supervised task: the same verbs as an objective, plus predict and metrics. No torch import."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ssl_core.values import Value
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssl_core.batch import Batch
+    from ssl_core.encoders.base import Encoder
+    from ssl_core.nets import Nets
+
+
+class Task(Value):
+    """A frozen value, one file in this folder, found by the same scan as objectives.
+
+    The trainer cannot tell it from an objective: one loop, one checkpoint, one resume.
+    """
+
+    name: str
+    modalities: ClassVar[tuple[str, ...]]
+    views: ClassVar[tuple[str, ...]]
+    """The training view; evaluation and prediction use the modality's `plain` view."""
+    paper: ClassVar[str] = ""
+    best_metric: ClassVar[str]
+    """The held-out metric that early stopping watches; higher is better."""
+
+    def build(self, encoder: Encoder, classes: list[str]) -> Nets:
+        """The encoder with this task's head over `classes` (empty where the task has none)."""
+        raise NotImplementedError
+
+    def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        """`{"loss": scalar, ...}` as for an objective."""
+        raise NotImplementedError
+
+    def after_step(self, nets: Nets, progress: float) -> None:
+        """As for an objective."""
+
+    def predict(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        """Raw outputs for a batch of plain views, first dimension B; e.g. `{"probabilities": (B, classes)}`."""
+        raise NotImplementedError
+
+    def metrics(self, outputs: dict[str, Tensor], labels: Tensor) -> dict[str, float]:
+        """Scores of a whole split from concatenated `predict` outputs."""
+        raise NotImplementedError
+
+    def answer(self, outputs: dict[str, Tensor], row: int, classes: list[str]) -> dict[str, Any]:
+        """What the predictions endpoint says of one sample."""
+        raise NotImplementedError
