@@ -1,1 +1,1 @@
-
+"""Groundwork: the Python client and the command line."""

@@ -1,0 +1,47 @@
+# Two commands matter: `make demo` and `make test`. Both install what they need into .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+
+.PHONY: help setup demo serve test check bench bench-gpu clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(VENV)/.dev  ## a virtual environment with everything, tests and checks included
+
+demo: $(VENV)/.demo  ## serve on a free port, pretrain and fine-tune over HTTP, print the table (about 6 minutes)
+	$(BIN)/python -m examples.demo
+
+serve: $(VENV)/.demo  ## the whole platform on embedded defaults, data in ./data
+	$(BIN)/groundwork serve
+
+test: $(VENV)/.dev  ## every test; real PostgreSQL, Redis, HTTP and subprocesses
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+check: $(VENV)/.dev  ## lint, types and the house rules
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_boundaries.py
+
+bench: $(VENV)/.dev  ## measurements on this machine, written to benchmarks/results
+	$(BIN)/python -m benchmarks.run
+
+bench-gpu: $(VENV)/.dev  ## throughput, utilisation and memory of the engine on a GPU
+	$(BIN)/python -m benchmarks.engine
+
+clean:  ## remove the virtual environment
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Groundwork needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/.dev $(VENV)/.demo
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@touch $(VENV)/.demo
