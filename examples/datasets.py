@@ -47,13 +47,11 @@ def digits(labels_per_class: int, test_per_class: int = 50) -> Split:
 def docstrings(labels_per_class: int, packages: int = 8, per_package: int = 900, test_per_class: int = 50) -> Split:
     """Docstrings of the `packages` packages that have the most, at most `per_package` of each."""
     site = Path(sysconfig.get_paths()["purelib"])
-    found: dict[str, list[str]] = {}
-    for folder in sorted(p for p in site.iterdir() if (p / "__init__.py").is_file()):
-        texts = sorted(set(_docstrings_of(folder)))
-        random.Random(SEED).shuffle(texts)
-        found[folder.name] = texts[:per_package]
-    largest = sorted(found, key=lambda name: (-len(found[name]), name))[:packages]
-    return split([(text, name) for name in sorted(largest) for text in found[name]], labels_per_class, test_per_class)
+    files = {p.name: sorted(p.rglob("*.py")) for p in site.iterdir() if (p / "__init__.py").is_file()}
+    largest = sorted(files, key=lambda name: (-len(files[name]), name))[: packages + 4]
+    found = {name: _docstrings_of(files[name], per_package) for name in largest}
+    richest = sorted(found, key=lambda name: (-len(found[name]), name))[:packages]
+    return split([(text, name) for name in sorted(richest) for text in found[name]], labels_per_class, test_per_class)
 
 
 def split(rows: list[tuple[Any, str]], labels_per_class: int, test_per_class: int) -> Split:
@@ -104,14 +102,25 @@ def write_labelled_pictures(path: Path, rows: list[tuple[bytes, str]]) -> Path:
     return path
 
 
-def _docstrings_of(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.rglob("*.py"))[:1500]:
-        try:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-        except (SyntaxError, UnicodeDecodeError, ValueError):
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-                text = ast.get_docstring(node) or ""
-                if 60 <= len(text):
-                    yield text[:1500]
+def _docstrings_of(files: list[Path], limit: int) -> list[str]:
+    """Up to `limit` different docstrings from files in a fixed random order (parsing them all would take a minute)."""
+    files = list(files)
+    random.Random(SEED).shuffle(files)
+    texts: dict[str, None] = {}
+    for path in files:
+        texts.update(dict.fromkeys(_docstrings_in(path)))
+        if len(texts) >= limit:
+            break
+    return list(texts)[:limit]
+
+
+def _docstrings_in(path: Path) -> Iterator[str]:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node) or ""
+            if len(text) >= 60:
+                yield text[:1500]
