@@ -1,0 +1,1 @@
+"""What this installation can train: objectives, backbones and tasks, straight from the engine's registries."""

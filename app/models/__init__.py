@@ -1,0 +1,1 @@
+"""Trained networks: listed, read with their card and lineage, renamed, downloaded, deleted."""

@@ -1,0 +1,155 @@
+"""The rules of trained models. A foreign model and a missing one are the same thing here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, TypedDict, Unpack
+
+from sqlalchemy import Select, delete, select
+from sqlalchemy.orm import Session
+
+from app.db import now_ms
+from app.errors import NotFound, Unprocessable
+from app.ids import new_id
+from app.models.tables import Model, ModelFile
+from ssl_core.spec import ModelFacts
+
+
+class StoredFile(TypedDict):
+    """One file of a model: its path in the folder, and the key under which the store keeps it."""
+
+    path: str
+    size: int
+    sha256: str
+    key: str
+
+
+class JobResult(TypedDict):
+    """What a finished job hands over. `summary` is the model's `config.json`; `lineage` holds at least
+    `datasets` (id, role, digest), `base_model` and `spec`."""
+
+    project_id: str
+    job_id: str
+    name: str
+    files: list[StoredFile]
+    summary: dict[str, Any]
+    metrics: dict[str, Any]
+    lineage: dict[str, Any]
+
+
+def create_from_job(session: Session, **result: Unpack[JobResult]) -> str:
+    """Make the model row of a finished job; the same job always yields the same model. Returns the model's id."""
+    known = session.scalar(select(Model.id).where(Model.job_id == result["job_id"]))
+    if known:
+        return known
+    files = result["files"]
+    row = Model(
+        id=new_id("mdl"), project_id=result["project_id"], job_id=result["job_id"], created_ms=now_ms(session),
+        name=result["name"][:200], digest=digest_of(files), bytes=sum(file["size"] for file in files),
+        config=result["summary"], metrics=result["metrics"], lineage=result["lineage"], meta={},
+    )
+    session.add(row)
+    session.flush()
+    session.add_all(ModelFile(model_id=row.id, position=at, **file) for at, file in enumerate(files))
+    session.flush()
+    return row.id
+
+
+def digest_of(files: list[StoredFile]) -> str:
+    """sha256 over the sorted (path, sha256) pairs."""
+    pairs = sorted((file["path"], file["sha256"]) for file in files)
+    return hashlib.sha256("".join(f"{path}\0{digest}\n" for path, digest in pairs).encode()).hexdigest()
+
+
+def of_project(project_id: str) -> Select[tuple[Model]]:
+    """The one place where models are scoped to their project (R25)."""
+    return select(Model).where(Model.project_id == project_id)
+
+
+def get(session: Session, project_id: str, model_id: str) -> Model:
+    """Raises NotFound."""
+    row = session.scalar(of_project(project_id).where(Model.id == model_id))
+    if row is None:
+        raise NotFound("model", model_id)
+    return row
+
+
+def facts(session: Session, project_id: str, model_id: str, param: str) -> ModelFacts:
+    """What a job that starts from this model must know.
+
+    The row stays share-locked until the caller's commit, so that a delete at the same moment sees the job.
+
+    Raises:
+        Unprocessable: `not_found` at `param`, for a missing and for a foreign model alike.
+    """
+    row = session.scalar(of_project(project_id).where(Model.id == model_id).with_for_update(read=True))
+    if row is None:
+        raise Unprocessable("not_found", f"No model with id {model_id!r}.", param)
+    config = row.config
+    known = {"id": row.id, "modality": config["modality"], "backbone": config["backbone"], "objective": config.get("objective")}
+    return ModelFacts.model_validate_json(json.dumps(known))
+
+
+def digest_and_files(session: Session, model_id: str) -> tuple[str, list[StoredFile]]:
+    """For a worker's ticket, which is already authorised for this model. Raises NotFound."""
+    row = session.get(Model, model_id)
+    if row is None:
+        raise NotFound("model", model_id)
+    return row.digest, files_of(session, model_id)
+
+
+def config_of(session: Session, model_id: str) -> dict[str, Any]:
+    """`config.json` of a model, for the worker's door. Raises NotFound."""
+    row = session.get(Model, model_id)
+    if row is None:
+        raise NotFound("model", model_id)
+    return row.config
+
+
+def files_of(session: Session, model_id: str) -> list[StoredFile]:
+    """The files of a model folder, in the order of its manifest."""
+    rows = session.scalars(select(ModelFile).where(ModelFile.model_id == model_id).order_by(ModelFile.position))
+    return [StoredFile(path=row.path, size=row.size, sha256=row.sha256, key=row.key) for row in rows]
+
+
+def file_at(session: Session, model_id: str, path: str) -> StoredFile:
+    """One file by its exact path in the folder. Raises NotFound."""
+    row = session.get(ModelFile, (model_id, path))
+    if row is None:
+        raise NotFound("model file", path, "path")
+    return StoredFile(path=row.path, size=row.size, sha256=row.sha256, key=row.key)
+
+
+def update(session: Session, row: Model, name: str | None, metadata: dict[str, str] | None) -> Model:
+    """Rename a model or replace its metadata; None leaves a field as it is."""
+    if name is not None:
+        row.name = name
+    if metadata is not None:
+        row.meta = metadata
+    session.flush()
+    return row
+
+
+def lock(session: Session, project_id: str, model_id: str) -> Model:
+    """The row, locked against jobs that would start to use it. Raises NotFound."""
+    row = session.scalar(of_project(project_id).where(Model.id == model_id).with_for_update())
+    if row is None:
+        raise NotFound("model", model_id)
+    return row
+
+
+def remove(session: Session, row: Model) -> list[str]:
+    """Delete the rows; returns the store keys to delete once this is committed."""
+    keys = [file["key"] for file in files_of(session, row.id)]
+    if row.archive_sha256:
+        keys.append(archive_key(row.id))
+    session.execute(delete(ModelFile).where(ModelFile.model_id == row.id))
+    session.delete(row)
+    session.flush()
+    return keys
+
+
+def archive_key(model_id: str) -> str:
+    """Where the native zip of a model lives."""
+    return f"models/{model_id}/native.zip"
