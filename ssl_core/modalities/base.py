@@ -42,8 +42,15 @@ class Source(Protocol):
     def lengths(self) -> NDArray[np.int64]:
         """(documents,) size of each in tokens (1 for images): for length buckets and token budgets."""
 
-    def read(self, unit: Unit, indices: NDArray[np.int64]) -> Raw:
-        """The raw arrays of those samples."""
+    def read(self, unit: Unit, indices: NDArray[np.int64], seeds: NDArray[np.int64] | None = None) -> Raw:
+        """The raw arrays of those samples.
+
+        Args:
+            unit: what `indices` count.
+            indices: (B,) sample numbers, any order, repeats allowed.
+            seeds: (B,) one a sample, only for a random view: a document longer than the reading window is then
+                read from a random start, else always from its beginning.
+        """
 
 
 class Modality(Value):
@@ -67,9 +74,16 @@ class Modality(Value):
         """Memory-map what `prepare` wrote."""
         raise NotImplementedError
 
-    def view(self, name: str, raw: Mapping[str, Tensor], seeds: Tensor) -> Inputs:
-        """Batched tensor code on the device of `raw`; all randomness comes from `seeds` (B,) int64 and `name`'s
-        position is mixed in by the caller, so two views of one sample differ."""
+    def view(self, name: str, raw: Mapping[str, Tensor], seeds: Tensor, index: int = 0) -> Inputs:
+        """Batched tensor code on the device of `raw`.
+
+        Args:
+            name: one of `views`.
+            raw: what `Source.read` gave, as tensors.
+            seeds: (B,) int64, the same for every view of the batch (`Batch.seeds`, nothing mixed in).
+            index: position of this view in the learner's `views`. All randomness comes from (seeds, index), so two
+                views of one sample differ, and may be chosen together (two spans that do not overlap).
+        """
         raise NotImplementedError
 
     def collate(self, items: list[Any], prepared: Path) -> Mapping[str, Tensor]:
