@@ -1,0 +1,68 @@
+"""The arms of a few-label comparison, over HTTP only: pretrained, from scratch, and how well each does on a test set."""
+
+from __future__ import annotations
+
+import base64
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from groundwork.client import Client, Json
+
+PREDICTION_BATCH = 100
+
+
+@dataclass
+class Bench:
+    """A client, a folder for files to send, and a progress display."""
+
+    client: Client
+    folder: Path
+    progress: Progress
+    minutes: dict[str, float] = field(default_factory=dict)
+
+    def dataset(self, path: Path, **fields: str) -> str:
+        """Upload and wait until it is ready; the dataset's id."""
+        line = self.progress.add_task(f"upload {path.name}", total=1)
+        id: str = self.client.wait_dataset(self.client.upload(path, **fields)["id"])["id"]
+        self.progress.update(line, completed=1)
+        return id
+
+    def run(self, title: str, spec: Json) -> Json:
+        """Create a job, follow it with a bar, return it finished; its minutes land in `minutes[title]`."""
+        line = self.progress.add_task(title, total=100)
+        started = time.monotonic()
+        job = self.client.wait(self.client.create_job(**spec)["id"], on_change=lambda job: self._show(line, title, job))
+        self.minutes[title] = (time.monotonic() - started) / 60
+        self.progress.update(line, completed=100, description=title)
+        return job
+
+    def accuracy(self, model: str, rows: list[tuple[Any, str]]) -> float:
+        """Share of the test rows whose predicted label is right."""
+        right = 0
+        for start in range(0, len(rows), PREDICTION_BATCH):
+            part = rows[start : start + PREDICTION_BATCH]
+            answers = self.client.predict(model, [item_of(value) for value, _ in part])
+            right += sum(answer["label"] == label for answer, (_, label) in zip(answers, part, strict=True))
+        return right / len(rows)
+
+    def _show(self, line: TaskID, title: str, job: Json) -> None:
+        state = job.get("progress") or {}
+        stage = state.get("stage") or job["status"]
+        self.progress.update(line, completed=float(state.get("percent") or 0), description=f"{title}: {stage}")
+
+
+def item_of(value: Any) -> Any:
+    """What the endpoints take: a text as it is, a picture as a data URI."""
+    if isinstance(value, str):
+        return value
+    media_type = "image/png" if value[:4] == b"\x89PNG" else "image/jpeg"
+    return {"image": f"data:{media_type};base64,{base64.b64encode(value).decode()}"}
+
+
+def bars() -> Progress:
+    """The progress display the examples share."""
+    return Progress(TextColumn("{task.description:<52}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())

@@ -1,0 +1,50 @@
+"""Start `groundwork serve` in a folder of its own and stop it again: what the demo and the examples stand on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+START_SECONDS = 90
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[tuple[str, str]]:
+    """(URL, API key) of a fresh server on a free port; drained on the way out.
+
+    Raises:
+        RuntimeError: it did not come up; the message carries its last lines.
+    """
+    log = folder / "serve.log"
+    command = [sys.executable, "-m", "groundwork.cli", "serve", "--data-dir", str(folder / "data"), "--port", "0"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GROUNDWORK_")}
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
+        try:
+            yield _wait_ready(process, log, folder / "data" / "serve.json")
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_ready(process: subprocess.Popen[bytes], log: Path, state: Path) -> tuple[str, str]:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        printed = log.read_text(errors="replace")
+        key = re.search(r"\bgw_[A-Za-z0-9_]+", printed)
+        if key and "Ready" in printed and state.exists():
+            return str(json.loads(state.read_text())["url"]), key.group()
+        time.sleep(0.1)
+    raise RuntimeError(f"groundwork serve did not become ready:\n{log.read_text(errors='replace')[-2000:]}")
