@@ -1,14 +1,14 @@
 """Errors know their status and their meaning; raised anywhere, rendered once (app/main.py).
 
-    ApiError                 400 invalid_request_error
-    ├── Unauthorized         401 authentication_error
-    ├── Forbidden            403 permission_error
-    ├── NotFound             404 a foreign id and a missing id are the same bytes
-    ├── Conflict             409 the state does not allow it; a retry will not help
-    ├── TooLarge             413
-    ├── Unprocessable        422 names the field
-    ├── TooMany              429 with Retry-After
-    └── Unavailable          503 with Retry-After
+ApiError                 400 invalid_request_error
+├── Unauthorized         401 authentication_error
+├── Forbidden            403 permission_error
+├── NotFound             404 a foreign id and a missing id are the same bytes
+├── Conflict             409 the state does not allow it; a retry will not help
+├── TooLarge             413
+├── Unprocessable        422 names the field
+├── TooMany              429 with Retry-After
+└── Unavailable          503 with Retry-After
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ class ApiError(Exception):
     status: ClassVar[int] = 400
     type: ClassVar[str] = "invalid_request_error"
 
-    def __init__(self, code: str, message: str, param: str | None = None, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, param: str | None = None, headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
@@ -41,7 +43,9 @@ class Unauthorized(ApiError):
     type = "authentication_error"
 
     def __init__(self) -> None:
-        super().__init__("invalid_api_key", "The API key is missing or not valid.", headers={"WWW-Authenticate": "Bearer"})
+        super().__init__(
+            "invalid_api_key", "The API key is missing or not valid.", headers={"WWW-Authenticate": "Bearer"}
+        )
 
 
 class Forbidden(ApiError):
@@ -99,4 +103,14 @@ class Unavailable(ApiError):
     type = "server_error"
 
     def __init__(self, code: str, message: str, retry_after: int = 2) -> None:
+        super().__init__(code, message, headers={"Retry-After": str(retry_after)})
+
+
+class InsufficientStorage(ApiError):
+    """The disk or the bucket is full."""
+
+    status = 507
+    type = "server_error"
+
+    def __init__(self, code: str, message: str, retry_after: int = 60) -> None:
         super().__init__(code, message, headers={"Retry-After": str(retry_after)})

@@ -1,4 +1,4 @@
-"""The arms of a few-label comparison, over HTTP only: pretrained, from scratch, and how well each does on a test set."""
+"""The arms of a few-label comparison, over HTTP only: pretrained, from scratch, and their scores on a test set."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class Bench:
         """Create a job, follow it with a bar, return it finished; its minutes land in `minutes[title]`."""
         line = self.progress.add_task(title, total=100)
         started = time.monotonic()
-        job = self.client.wait(self.client.create_job(**spec)["id"], on_change=lambda job: self._show(line, title, job))
+        job = self.client.wait(
+            self.client.create_job(**spec)["id"], on_change=lambda job: self._show(line, title, job)
+        )
         self.minutes[title] = (time.monotonic() - started) / 60
         self.progress.update(line, completed=100, description=title)
         return job
@@ -52,7 +54,9 @@ class Bench:
     def _show(self, line: TaskID, title: str, job: Json) -> None:
         state = job.get("progress") or {}
         stage = state.get("stage") or job["status"]
-        self.progress.update(line, completed=float(state.get("percent") or 0), description=f"{title}: {stage}")
+        self.progress.update(
+            line, completed=float(state.get("percent") or 0), description=f"{title}: {stage}"
+        )
 
 
 def item_of(value: Any) -> Any:
@@ -65,4 +69,9 @@ def item_of(value: Any) -> Any:
 
 def bars() -> Progress:
     """The progress display the examples share."""
-    return Progress(TextColumn("{task.description:<52}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    return Progress(
+        TextColumn("{task.description:<52}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )

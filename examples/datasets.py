@@ -44,18 +44,22 @@ def digits(labels_per_class: int, test_per_class: int = 50) -> Split:
     return split(rows, labels_per_class, test_per_class)
 
 
-def docstrings(labels_per_class: int, packages: int = 8, per_package: int = 900, test_per_class: int = 50) -> Split:
+def docstrings(
+    labels_per_class: int, packages: int = 8, per_package: int = 900, test_per_class: int = 50
+) -> Split:
     """Docstrings of the `packages` packages that have the most, at most `per_package` of each."""
     site = Path(sysconfig.get_paths()["purelib"])
     files = {p.name: sorted(p.rglob("*.py")) for p in site.iterdir() if (p / "__init__.py").is_file()}
     largest = sorted(files, key=lambda name: (-len(files[name]), name))[: packages + 4]
     found = {name: _docstrings_of(files[name], per_package) for name in largest}
     richest = sorted(found, key=lambda name: (-len(found[name]), name))[:packages]
-    return split([(text, name) for name in sorted(richest) for text in found[name]], labels_per_class, test_per_class)
+    return split(
+        [(text, name) for name in sorted(richest) for text in found[name]], labels_per_class, test_per_class
+    )
 
 
 def split(rows: list[tuple[Any, str]], labels_per_class: int, test_per_class: int) -> Split:
-    """Shuffle with the fixed seed; the first of each class are the test set, the next the labels; all but test is the pool."""
+    """Shuffle with the fixed seed: first of each class are the test set, the next the labels; all but test is the pool."""
     rows = list(rows)
     random.Random(SEED).shuffle(rows)
     seen: dict[str, int] = {}

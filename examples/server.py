@@ -24,7 +24,16 @@ def serving(folder: Path) -> Iterator[tuple[str, str]]:
         RuntimeError: it did not come up; the message carries its last lines.
     """
     log = folder / "serve.log"
-    command = [sys.executable, "-m", "groundwork.cli", "serve", "--data-dir", str(folder / "data"), "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "groundwork.cli",
+        "serve",
+        "--data-dir",
+        str(folder / "data"),
+        "--port",
+        "0",
+    ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GROUNDWORK_")}
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)

@@ -1,9 +1,9 @@
 """A small Python client: one class over HTTP, no server code.
 
-    with Client("http://127.0.0.1:8420", key) as gw:
-        pool = gw.wait_dataset(gw.upload("pool.jsonl")["id"])
-        job = gw.wait(gw.create_job(type="pretrain", dataset=pool["id"], objective={"name": "mlm"})["id"])
-        vectors = gw.embed(job["result"]["model"], ["a sentence"])
+with Client("http://127.0.0.1:8420", key) as gw:
+    pool = gw.wait_dataset(gw.upload("pool.jsonl")["id"])
+    job = gw.wait(gw.create_job(type="pretrain", dataset=pool["id"], objective={"name": "mlm"})["id"])
+    vectors = gw.embed(job["result"]["model"], ["a sentence"])
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class JobFailed(Exception):
     """A job ended other than `succeeded`; `job` is its last state."""
 
     def __init__(self, job: Json) -> None:
-        super().__init__(f"{job['type']} job {job['id']} ended {job['status']}: {(job.get('error') or {}).get('message', '')}")
+        super().__init__(
+            f"{job['type']} job {job['id']} ended {job['status']}: {(job.get('error') or {}).get('message', '')}"
+        )
         self.job = job
 
 
@@ -44,13 +46,17 @@ class Client:
     """Synchronous client. Retries connection errors, 429 and 503 with the same Idempotency-Key."""
 
     def __init__(self, base_url: str, api_key: str, timeout: float = 60.0, retries: int = 6) -> None:
-        self._http = httpx2.Client(base_url=base_url, headers={"Authorization": f"Bearer {api_key}"}, timeout=timeout)
+        self._http = httpx2.Client(
+            base_url=base_url, headers={"Authorization": f"Bearer {api_key}"}, timeout=timeout
+        )
         self._retries = retries
 
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._http.close()
 
     def request(self, method: str, path: str, **kwargs: Any) -> Any:
@@ -86,7 +92,9 @@ class Client:
         """Upload a dataset; `fields` are the form's `name`, `modality`, `columns`, `metadata` (the last two JSON)."""
         path = Path(file)
         with path.open("rb") as stream:
-            answer: Json = self.request("POST", "/datasets", files={"file": (path.name, stream)}, data=fields, timeout=None)
+            answer: Json = self.request(
+                "POST", "/datasets", files={"file": (path.name, stream)}, data=fields, timeout=None
+            )
         return answer
 
     def wait_dataset(self, id: str, timeout: float = 600.0) -> Json:
@@ -126,7 +134,11 @@ class Client:
 
     def embed(self, model: str, input: Any, **options: Any) -> list[list[float]]:
         """Vectors of strings or items."""
-        answer = self.request("POST", "/embeddings", json={"model": model, "input": input, "encoding_format": "float", **options})
+        answer = self.request(
+            "POST",
+            "/embeddings",
+            json={"model": model, "input": input, "encoding_format": "float", **options},
+        )
         return [row["embedding"] for row in answer["data"]]
 
     def predict(self, model: str, input: Any) -> list[Json]:

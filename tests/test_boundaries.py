@@ -12,8 +12,30 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("app", "worker", "ssl_core", "groundwork")
-SERVICES = {"fastapi", "starlette", "uvicorn", "sqlalchemy", "alembic", "celery", "kombu", "redis", "httpx", "httpx2", "requests", "psycopg", "obstore"}
-TORCH_FREE = ("ssl_core.spec", "ssl_core.events", "ssl_core.errors", "ssl_core.recipes", "ssl_core.objectives", "ssl_core.tasks", "ssl_core.modalities")
+SERVICES = {
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "sqlalchemy",
+    "alembic",
+    "celery",
+    "kombu",
+    "redis",
+    "httpx",
+    "httpx2",
+    "requests",
+    "psycopg",
+    "obstore",
+}
+TORCH_FREE = (
+    "ssl_core.spec",
+    "ssl_core.events",
+    "ssl_core.errors",
+    "ssl_core.recipes",
+    "ssl_core.objectives",
+    "ssl_core.tasks",
+    "ssl_core.modalities",
+)
 MAX_FILE, MAX_FUNCTION, MAX_NESTING, MAX_ARGUMENTS, MAX_INHERITANCE = 400, 60, 3, 6, 2
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -61,7 +83,11 @@ def test_the_engine_imports_no_web_database_or_queue_library() -> None:
 
 
 def test_the_engine_imports_nothing_of_the_platform() -> None:
-    assert not [name for name, tree in trees() if name.startswith("ssl_core") and roots(imports(tree)) & {"app", "worker", "groundwork"}]
+    assert not [
+        name
+        for name, tree in trees()
+        if name.startswith("ssl_core") and roots(imports(tree)) & {"app", "worker", "groundwork"}
+    ]
 
 
 def test_worker_and_app_do_not_import_each_other() -> None:
@@ -78,23 +104,38 @@ def test_it_imports_without_torch(module: str) -> None:
 
 def test_the_client_imports_no_server_code() -> None:
     heavy = "('fastapi', 'sqlalchemy', 'celery', 'torch', 'numpy', 'app', 'worker', 'ssl_core')"
-    code = f"import groundwork.client, groundwork.cli, sys; bad = [m for m in {heavy} if m in sys.modules]; assert not bad, bad"
+    check = f"bad = [m for m in {heavy} if m in sys.modules]; assert not bad, bad"
+    code = f"import groundwork.client, groundwork.cli, sys; {check}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 
 def test_the_supervisor_never_sees_the_database() -> None:
-    assert not [name for name, tree in trees() if name.startswith("worker") and roots(imports(tree)) & {"sqlalchemy", "psycopg", "alembic"}]
+    assert not [
+        name
+        for name, tree in trees()
+        if name.startswith("worker") and roots(imports(tree)) & {"sqlalchemy", "psycopg", "alembic"}
+    ]
 
 
 def test_app_imports_only_the_torch_free_part_of_the_engine() -> None:
     allowed = {name.split(".")[1] for name in TORCH_FREE} | {"values", "context"}
-    used = {(name, other) for name, tree in trees() if name.startswith("app") for other in imports(tree) if other.startswith("ssl_core.")}
+    used = {
+        (name, other)
+        for name, tree in trees()
+        if name.startswith("app")
+        for other in imports(tree)
+        if other.startswith("ssl_core.")
+    }
     assert not [(name, other) for name, other in used if other.split(".")[1] not in allowed]
 
 
 def test_only_the_queue_module_knows_celery() -> None:
-    users = [name for name, tree in trees() if name.startswith("app") and roots(imports(tree)) & {"celery", "kombu"}]
+    users = [
+        name
+        for name, tree in trees()
+        if name.startswith("app") and roots(imports(tree)) & {"celery", "kombu"}
+    ]
     assert users == ["app.queue"]
 
 
@@ -103,7 +144,9 @@ def test_only_the_storage_module_knows_where_bytes_live() -> None:
 
 
 def test_only_the_distributed_module_knows_ranks() -> None:
-    users = {name for name, tree in trees() for other in imports(tree) if other.startswith("torch.distributed")}
+    users = {
+        name for name, tree in trees() for other in imports(tree) if other.startswith("torch.distributed")
+    }
     assert users <= {"ssl_core.distributed"}
 
 
@@ -111,12 +154,21 @@ def test_a_domain_uses_anothers_service_never_its_tables() -> None:
     def crosses(name: str, other: str) -> bool:
         return other.startswith("app.") and ".tables" in other and other.split(".")[1] != name.split(".")[1]
 
-    assert not [(name, other) for name, tree in trees() if name.startswith("app.") for other in imports(tree) if crosses(name, other)]
+    assert not [
+        (name, other)
+        for name, tree in trees()
+        if name.startswith("app.")
+        for other in imports(tree)
+        if crosses(name, other)
+    ]
 
 
 def test_there_is_no_import_cycle() -> None:
     known = {module_name(path) for path in SOURCES}
-    graph = {name: {other for other in imports(tree, top_level_only=True) if other in known and other != name} for name, tree in trees()}
+    graph = {
+        name: {other for other in imports(tree, top_level_only=True) if other in known and other != name}
+        for name, tree in trees()
+    }
     done: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:
@@ -141,7 +193,12 @@ def depth(node: ast.AST, level: int = 0) -> int:
     deepest = level
     for field, value in ast.iter_fields(node):
         children = value if isinstance(value, list) else [value]
-        is_elif = isinstance(node, ast.If) and field == "orelse" and len(children) == 1 and isinstance(children[0], ast.If)
+        is_elif = (
+            isinstance(node, ast.If)
+            and field == "orelse"
+            and len(children) == 1
+            and isinstance(children[0], ast.If)
+        )
         for child in children:
             if isinstance(child, ast.AST) and not isinstance(child, Function):
                 deeper = isinstance(child, blocks) and not is_elif
@@ -157,17 +214,32 @@ def test_functions_stay_short_flat_and_typed(path: Path) -> None:
             continue
         arguments = [a for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in {"self", "cls"}]
         lines = (node.end_lineno or 0) - node.lineno + 1
-        if lines > MAX_FUNCTION or depth(node) > MAX_NESTING or len(arguments) > MAX_ARGUMENTS or node.returns is None:
-            broken.append(f"{node.name}: {lines} lines, nesting {depth(node)}, {len(arguments)} positional arguments, returns {node.returns}")
+        if (
+            lines > MAX_FUNCTION
+            or depth(node) > MAX_NESTING
+            or len(arguments) > MAX_ARGUMENTS
+            or node.returns is None
+        ):
+            found = f"{lines} lines, nesting {depth(node)}, {len(arguments)} positional arguments"
+            broken.append(f"{node.name}: {found}, returns {node.returns}")
     assert not broken
 
 
 def test_own_inheritance_is_shallow() -> None:
-    bases = {n.name: {b.id for b in n.bases if isinstance(b, ast.Name)} for _, tree in trees() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)}
+    bases = {
+        n.name: {b.id for b in n.bases if isinstance(b, ast.Name)}
+        for _, tree in trees()
+        for n in ast.walk(tree)
+        if isinstance(n, ast.ClassDef)
+    }
     roots_of_trees = {"Value", "Base", "EngineError", "ApiError"}
 
     def height(name: str) -> int:
-        own = [base for base in bases.get(name, set()) if base in bases and base not in roots_of_trees and base != name]
+        own = [
+            base
+            for base in bases.get(name, set())
+            if base in bases and base not in roots_of_trees and base != name
+        ]
         return 1 + max((height(base) for base in own), default=0)
 
     assert not {name: height(name) for name in bases if height(name) > MAX_INHERITANCE + 1}
@@ -179,5 +251,13 @@ def test_no_name_hides_what_it_holds() -> None:
 
 
 def test_no_pickle_reaches_users_bytes() -> None:
-    barred = ("torch.load(", "pickle.load", "joblib.load", "allow_pickle=True", "yaml.load(", "trust_remote_code=True", "torch.jit.load")
+    barred = (
+        "torch.load(",
+        "pickle.load",
+        "joblib.load",
+        "allow_pickle=True",
+        "yaml.load(",
+        "trust_remote_code=True",
+        "torch.jit.load",
+    )
     assert not [(str(path), word) for path in SOURCES for word in barred if word in path.read_text()]

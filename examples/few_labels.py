@@ -1,0 +1,185 @@
+"""What pretraining is worth on real data: accuracy by number of labels, over HTTP.
+
+    python -m examples.few_labels 20newsgroups --data ../shared/data
+    python -m examples.few_labels cifar10 --data ../shared/data --sizes 10 50 --minutes 35
+
+The data folder holds, for each set, an unlabelled pool, labelled sets `train_N` of N items per class and a `test` set,
+with `baselines.json` beside them (classical models on the same pool and labels). Prints one table and, with `--out`,
+writes it as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import platform
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from examples.arms import Bench, bars
+from examples.server import serving
+from groundwork.client import Client, Json
+
+PREFERRED_MODE = "linear_probe"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One data set: where it lies and how it is pretrained."""
+
+    folder: str
+    pool: str
+    ending: str
+    sizes: tuple[int, ...]
+    minutes: float
+    objective: Json
+
+
+EXPERIMENTS = {
+    "20newsgroups": Experiment(
+        "text/20newsgroups", "unlabeled.jsonl", "csv", (5, 20, 100), 30, {"name": "span_contrast"}
+    ),
+    "ag_news": Experiment(
+        "text/ag_news", "unlabeled.txt", "csv", (10, 50, 250), 10, {"name": "span_contrast"}
+    ),
+    "cifar10": Experiment("image/cifar10", "unlabeled.zip", "zip", (10, 50, 250), 35, {"name": "simclr"}),
+}
+
+
+def read_test(path: Path) -> list[tuple[Any, str]]:
+    """The test rows as (text or picture bytes, label)."""
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            return [(row["text"], row["label"]) for row in csv.DictReader(file)]
+    with zipfile.ZipFile(path) as archive:
+        return [
+            (archive.read(name), name.split("/")[0]) for name in archive.namelist() if not name.endswith("/")
+        ]
+
+
+def best_baseline(data: Path, folder: str, size: int) -> tuple[str, float]:
+    """The strongest classical model at this number of labels."""
+    known = json.loads((data / "baselines.json").read_text())[folder]
+    at_size = {name.split("@")[0]: score for name, score in known.items() if name.endswith(f"@{size}")}
+    name = max(at_size, key=lambda key: at_size[key])
+    return name, at_size[name]
+
+
+def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.Namespace) -> list[Json]:
+    """Pretrain once, then fine-tune and train from scratch at each number of labels, for each seed."""
+    root = data / experiment.folder
+    pool = bench.dataset(root / experiment.pool)
+    test = read_test(root / f"test.{experiment.ending}")
+    spec = {
+        "type": "pretrain",
+        "dataset": pool,
+        "objective": experiment.objective,
+        "budget": {"minutes": options.minutes or experiment.minutes},
+    }
+    base = bench.run("pretrain", spec)["result"]["model"]
+    rows = []
+    for size in options.sizes or experiment.sizes:
+        train = bench.dataset(root / f"train_{size}.{experiment.ending}")
+        scores: dict[str, list[float]] = {"pretrained": [], "pretrained_full": [], "scratch": []}
+        for seed in range(options.seeds):
+            common = {"type": "finetune", "dataset": train, "model": base, "seed": seed}
+            for arm in scores:
+                task = {"name": "classification", "mode": PREFERRED_MODE if arm == "pretrained" else "full"}
+                start = "random" if arm == "scratch" else "pretrained"
+                title = f"{size} labels, seed {seed}, {arm}"
+                job = bench.run(title, {**common, "task": task, "initialization": start})
+                scores[arm].append(bench.accuracy(job["result"]["model"], test))
+        name, bar = best_baseline(data, experiment.folder, size)
+        minutes = {
+            arm: mean(bench.minutes[f"{size} labels, seed {s}, {arm}"] for s in range(options.seeds))
+            for arm in scores
+        }
+        rows.append(
+            {
+                "labels_per_class": size,
+                "scores": scores,
+                "minutes": minutes,
+                "baseline": name,
+                "baseline_score": bar,
+            }
+        )
+    return rows
+
+
+def shown(values: list[float]) -> str:
+    """Mean and, with several seeds, the standard deviation."""
+    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def main() -> int:
+    """Parse, serve, measure, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("set", choices=sorted(EXPERIMENTS))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--minutes", type=float, help="of pretraining")
+    parser.add_argument("--sizes", type=int, nargs="*", help="labels per class")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="folder for the result as JSON")
+    options = parser.parse_args()
+    experiment = EXPERIMENTS[options.set]
+    if not (options.data / experiment.folder).is_dir():
+        sys.exit(f"no folder {options.data / experiment.folder}; give --data")
+    with tempfile.TemporaryDirectory(prefix="groundwork-few-labels-") as name:
+        folder = Path(name)
+        with serving(folder) as (url, key), Client(url, key) as client, bars() as progress:
+            bench = Bench(client, folder, progress)
+            rows = measure(bench, experiment, options.data, options)
+    pretraining = bench.minutes["pretrain"]
+    table = Table(
+        title=f"{options.set}: test accuracy, {options.seeds} seeds; pretraining took {pretraining:.1f} minutes"
+    )
+    for column in (
+        "labels per class",
+        "from scratch",
+        "best classical",
+        "pretrained, probe",
+        "pretrained, full",
+        "minutes each",
+    ):
+        table.add_column(column)
+    for row in rows:
+        scores, minutes = row["scores"], row["minutes"]
+        bar = f"{row['baseline_score']:.3f} ({row['baseline']})"
+        each = " / ".join(f"{minutes[arm]:.1f}" for arm in ("scratch", "pretrained", "pretrained_full"))
+        table.add_row(
+            str(row["labels_per_class"]),
+            shown(scores["scratch"]),
+            bar,
+            shown(scores["pretrained"]),
+            shown(scores["pretrained_full"]),
+            each,
+        )
+    Console(width=140).print(table)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        result = {
+            "set": options.set,
+            "date": date.today().isoformat(),
+            "machine": platform.machine(),
+            "pretraining_minutes": pretraining,
+            "rows": rows,
+            "command": " ".join(sys.argv),
+        }
+        (options.out / f"few_labels_{options.set}.json").write_text(json.dumps(result, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
