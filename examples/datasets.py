@@ -59,7 +59,7 @@ def docstrings(
 
 
 def split(rows: list[tuple[Any, str]], labels_per_class: int, test_per_class: int) -> Split:
-    """Shuffle with the fixed seed: first of each class are the test set, the next the labels; all but test is the pool."""
+    """Shuffle with the fixed seed: of each class the first are test, the next the labels; all but test is the pool."""
     rows = list(rows)
     random.Random(SEED).shuffle(rows)
     seen: dict[str, int] = {}
