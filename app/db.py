@@ -6,10 +6,14 @@ Times are integers from the database's own clock in milliseconds (R22): leases n
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Engine, MetaData, create_engine, event, text
+import structlog
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+
+log = structlog.get_logger(__name__)
 
 NAMING = {
     "ix": "ix_%(column_0_label)s",
@@ -18,6 +22,8 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+_AFTER_COMMIT = "after_commit"
+_READS = "reads"
 
 
 class Base(DeclarativeBase):
@@ -27,15 +33,24 @@ class Base(DeclarativeBase):
 
 
 def make_engine(url: str) -> Engine:
-    """SQLite in WAL mode with BEGIN IMMEDIATE (deferred transactions lose updates silently), or PostgreSQL by psycopg 3."""
+    """SQLite in WAL mode with BEGIN IMMEDIATE (deferred ones lose updates silently), or PostgreSQL by psycopg 3.
+
+    The pool waits five seconds and then gives up, which the edge answers with 503; parameters never show in errors.
+    """
+    pool: dict[str, Any] = {"pool_size": 20, "max_overflow": 20, "pool_timeout": 5, "hide_parameters": True}
     if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": 5, "check_same_thread": False})
+        engine = create_engine(url, connect_args={"timeout": 5, "check_same_thread": False}, **pool)
         event.listen(engine, "connect", _sqlite_connect)
-        event.listen(engine, "begin", _begin_immediate)
+        event.listen(engine, "begin", _sqlite_begin)
         return engine
     if url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    return create_engine(url, pool_pre_ping=True, pool_size=16, max_overflow=16, pool_timeout=5)
+    return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, **pool)
+
+
+def reading(engine: Engine) -> Engine:
+    """The same pool for transactions that only read: on SQLite they never take the write lock."""
+    return engine.execution_options(**{_READS: True})
 
 
 def make_sessions(engine: Engine) -> sessionmaker[Session]:
@@ -43,10 +58,26 @@ def make_sessions(engine: Engine) -> sessionmaker[Session]:
     return sessionmaker(engine, expire_on_commit=False)
 
 
+def after_commit(session: Session, ring: Callable[[], object]) -> None:
+    """Run `ring` once the session's transaction is committed; never when it is rolled back."""
+    session.info.setdefault(_AFTER_COMMIT, []).append(ring)
+
+
+def commit(session: Session) -> None:
+    """Commit, then ring what waited for it. A failing ring is logged: the work is already durable."""
+    session.commit()
+    for ring in session.info.pop(_AFTER_COMMIT, ()):
+        try:
+            ring()
+        except Exception:
+            log.warning("after_commit_failed", exc_info=True)
+
+
 def now_ms(session: Session) -> int:
     """The database's clock, unix milliseconds."""
     if session.get_bind().dialect.name == "sqlite":
-        query = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+        # Milliseconds since 1970; unixepoch('subsec') needs SQLite 3.42, Debian 12 has 3.40.
+        query = "SELECT CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
     else:
         query = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
     return int(session.execute(text(query)).scalar_one())
@@ -58,5 +89,6 @@ def _sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_immediate(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _sqlite_begin(connection: Connection) -> None:
+    reads = connection.get_execution_options().get(_READS)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

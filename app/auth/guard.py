@@ -1,0 +1,75 @@
+"""Who is asking, and may they: one indexed query a request, one and the same 401 for every bad key."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import Request, Security
+from fastapi.concurrency import run_in_threadpool
+from fastapi.security import HTTPBearer
+from sqlalchemy import select
+
+from app.auth.secret import keyed_hash, parse
+from app.auth.tables import ApiKey, Project
+from app.db import now_ms
+from app.errors import Forbidden, Unauthorized
+from app.platform import Platform
+
+Scope = Literal["read", "write", "admin"]
+_bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="`Authorization: Bearer gw_…`")
+_columns = (ApiKey.project_id, ApiKey.scopes, ApiKey.secret_hash, ApiKey.expires_ms, ApiKey.revoked_ms, Project.root)
+_NO_HASH = bytes(32)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The key behind a request."""
+
+    project_id: str
+    key_id: str
+    scopes: frozenset[str]
+    root: bool = False
+
+
+def authenticate(platform: Platform, headers: list[str]) -> Principal:
+    """The principal of the request's Authorization headers; raises `Unauthorized` alike for whatever is wrong."""
+    scheme, _, text = headers[0].partition(" ") if len(headers) == 1 else ("", "", "")
+    parsed = parse(text.strip()) if scheme.lower() == "bearer" else None
+    if parsed is None:
+        raise Unauthorized
+    key_id, secret = parsed
+    with platform.read_sessions() as session:
+        query = select(*_columns).join(Project, Project.id == ApiKey.project_id).where(ApiKey.id == key_id)
+        row = session.execute(query).one_or_none()
+        expired = row is not None and row.expires_ms is not None and row.expires_ms <= now_ms(session)
+    given = keyed_hash(secret, platform.settings.secret_key.get_secret_value())
+    # An unknown id is compared too, so that the time taken tells nothing.
+    good = hmac.compare_digest(given, row.secret_hash if row else _NO_HASH)
+    if row is None or not good or expired or row.revoked_ms is not None:
+        raise Unauthorized
+    return Principal(row.project_id, key_id, frozenset(row.scopes.split()), row.root)
+
+
+async def principal(request: Request) -> Principal:
+    """The request's principal, looked up once."""
+    known: Principal | None = getattr(request.state, "principal", None)
+    if known is None:
+        headers = request.headers.getlist("authorization")
+        known = await run_in_threadpool(authenticate, request.app.state.platform, headers)
+        request.state.principal = known
+    return known
+
+
+def require(scope: Scope) -> Callable[..., Awaitable[Principal]]:
+    """A dependency that lets in keys with this scope."""
+
+    async def guard(request: Request, _: Annotated[object, Security(_bearer)]) -> Principal:
+        asking = await principal(request)
+        if scope not in asking.scopes:
+            raise Forbidden("insufficient_scope", f"This needs a key with the scope `{scope}`.")
+        return asking
+
+    return guard
