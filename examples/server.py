@@ -17,8 +17,8 @@ START_SECONDS = 90
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[str, str]]:
-    """(URL, API key) of a fresh server on a free port; drained on the way out.
+def serving(folder: Path, settings: dict[str, str] | None = None) -> Iterator[tuple[str, str]]:
+    """(URL, API key) of a fresh server on a free port; drained on the way out. `settings`: extra environment.
 
     Raises:
         RuntimeError: it did not come up; the message carries its last lines.
@@ -34,7 +34,7 @@ def serving(folder: Path) -> Iterator[tuple[str, str]]:
         "--port",
         "0",
     ]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("GROUNDWORK_")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GROUNDWORK_")} | (settings or {})
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
         try:
