@@ -1,0 +1,93 @@
+"""Making jobs and reading them. What moves a job from state to state is in transitions.py, and only there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from app.errors import NotFound
+from app.ids import new_id
+from app.jobs import journal, wakeups
+from app.jobs.clock import now
+from app.jobs.states import LIVE, Status
+from app.jobs.tables import Job, JobInput, Outbox
+from ssl_core.spec import FinetuneSpec, IngestSpec, PretrainSpec
+
+Role = Literal["dataset", "validation", "probe", "upload", "model"]
+
+
+@dataclass(frozen=True)
+class InputRef:
+    """What a job reads, pinned to the digest it has now. `upload`: the id of the dataset, the sha256 of its bytes."""
+
+    role: Role
+    id: str
+    digest: str
+
+
+def enqueue(
+    session: Session,
+    *,
+    project_id: str,
+    spec: PretrainSpec | FinetuneSpec | IngestSpec,
+    inputs: Sequence[InputRef],
+    sent: dict[str, Any] | None = None,
+) -> Job:
+    """Write a queued job, its first event and its doorbell in the caller's transaction; it is rung after the commit.
+
+    `spec` is fully resolved; `sent` is the request body, where a user sent one. Every input must exist and be pinned.
+    """
+    at = now(session)
+    resolved = spec.model_dump(mode="json")
+    body = resolved if sent is None else sent
+    job = Job(
+        id=new_id("job"), project_id=project_id, type=spec.type, status=Status.QUEUED, queue=spec.resources.queue,
+        spec=body, resolved_spec=resolved, spec_digest=digest_of(body), meta=dict(getattr(spec, "metadata", {})),
+        fence=0, available_at=at, rung_at=at, infra_losses=0, created_at=at,
+    )  # fmt: skip
+    session.add(job)
+    session.flush()
+    session.add_all(JobInput(job_id=job.id, role=ref.role, ref_id=ref.id, digest=ref.digest) for ref in inputs)
+    session.add(Outbox(job_id=job.id, queue=job.queue, due_at=at))
+    session.flush()
+    entry = journal.Entry("state", "queued", "The job was created and waits for a worker.", data={"to": Status.QUEUED})
+    journal.record(session, job, [entry], at)
+    wakeups.doorbell(session)
+    session.refresh(job)
+    return job
+
+
+def of_project(project_id: str) -> Select[tuple[Job]]:
+    """The one place where jobs are scoped to their project (R25)."""
+    return select(Job).where(Job.project_id == project_id)
+
+
+def get(session: Session, project_id: str, job_id: str) -> Job:
+    """Raises NotFound."""
+    job = session.scalar(of_project(project_id).where(Job.id == job_id))
+    if job is None:
+        raise NotFound("job", job_id)
+    return job
+
+
+def live_job_using(session: Session, ref_id: str) -> str | None:
+    """The id of a job that has not ended and reads this dataset or model; None where it may be deleted."""
+    query = select(Job.id).join(JobInput, JobInput.job_id == Job.id)
+    return session.scalar(query.where(JobInput.ref_id == ref_id, Job.status.in_(LIVE)).limit(1))
+
+
+def live_count(session: Session, project_id: str) -> int:
+    """Jobs of the project that have not ended."""
+    query = select(func.count()).where(Job.project_id == project_id, Job.status.in_(LIVE))
+    return session.execute(query).scalar_one()
+
+
+def digest_of(body: dict[str, Any]) -> str:
+    """sha256 of the canonical JSON: two bodies with the same meaning have the same digest."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
