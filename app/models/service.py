@@ -62,7 +62,7 @@ def digest_of(files: list[StoredFile]) -> str:
     return hashlib.sha256("".join(f"{path}\0{digest}\n" for path, digest in pairs).encode()).hexdigest()
 
 
-def of_project(project_id: str) -> Select[tuple[Model]]:
+def of_project(project_id: str) -> Select[Model]:
     """The one place where models are scoped to their project (R25)."""
     return select(Model).where(Model.project_id == project_id)
 
@@ -87,8 +87,9 @@ def facts(session: Session, project_id: str, model_id: str, param: str) -> Model
     if row is None:
         raise Unprocessable("not_found", f"No model with id {model_id!r}.", param)
     config = row.config
-    known = {"id": row.id, "modality": config["modality"], "backbone": config["backbone"], "objective": config.get("objective")}
-    return ModelFacts.model_validate_json(json.dumps(known))
+    known = {key: config.get(key) for key in ("modality", "backbone", "objective")}
+    # Through JSON: strict values take a list for a tuple only there.
+    return ModelFacts.model_validate_json(json.dumps({"id": row.id, **known}))
 
 
 def digest_and_files(session: Session, model_id: str) -> tuple[str, list[StoredFile]]:

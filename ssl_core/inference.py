@@ -1,0 +1,296 @@
+"""An exported model, opened: vectors and answers for texts and pictures. Needs torch.
+
+    model = load(Path("model"))
+    model.embed(["some text"])                       # (1, D) float32
+    model.predict(["some text"])                     # [{"label": ..., "probabilities": {...}}]
+
+An item is a string or a list of token ids (text), or the bytes of a JPEG, PNG or WebP file (image). A text longer
+than the model reads (`max_length` tokens) is cut there; `token_counts` says how many tokens were used.
+B samples, N tokens or patches, D = `embed_dim`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ssl_core.batch import Batch, Inputs, Tokens
+from ssl_core.encoders import build_encoder
+from ssl_core.errors import CheckpointError, DataError, SpecError
+from ssl_core.modalities import AnyModality, Modality
+from ssl_core.nets import Nets
+from ssl_core.spec import FAMILIES, EncoderSpec
+from ssl_core.tasks import AnyTask, Task
+
+Pooling = Literal["mean", "cls", "max"]
+Item = str | list[int] | bytes
+FORMAT = "groundwork-1"
+VALUES_PER_TOKEN = 192
+"""A picture is weighed as one token for each 8 x 8 colour pixels when batches are cut."""
+BATCH_WORK = 2 * 10**10
+"""Tokens x parameters of one batch: about a second on two cores, so that nobody waits long for a turn."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One item, read: tokenized or decoded, ready to be batched with any other of the same model.
+
+    Attributes:
+        raw: what `Modality.collate` made of it; first dimension 1.
+        tokens: tokens the model reads of a text; 1 for a picture.
+        cost: its weight in a batch, in tokens.
+    """
+
+    raw: Mapping[str, Tensor]
+    tokens: int
+    cost: int
+
+
+class LoadedModel:
+    """A model folder (docs/contracts.md §4) in memory, in evaluation mode. `embed` and `predict` are for one thread
+    at a time; `read` may run in any."""
+
+    def __init__(self, folder: Path, config: dict[str, Any], nets: Nets, device: torch.device) -> None:
+        self.folder = folder
+        self.config = config
+        self.nets = nets.eval().requires_grad_(False).to(device)
+        self.device = device
+        self.modality: Modality = TypeAdapter(AnyModality).validate_json(json.dumps(config["modality"]))
+        self.task: Task | None = _task(config)
+        self.classes: list[str] = config["classes"]
+        self.embed_dim: int = nets.encoder.embed_dim
+        tensors = [*nets.parameters(), *nets.buffers()]
+        self.size_bytes: int = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        parameters = sum(tensor.numel() for tensor in nets.parameters())
+        self.batch_tokens: int = max(256, min(32_768, BATCH_WORK // max(1, parameters)))
+
+    def read(self, items: Sequence[Item]) -> list[Sample]:
+        """Tokenize or decode.
+
+        Raises:
+            DataError: `invalid_input`, `empty_input` or the decoder's code; `param` is `input[<number>]`.
+        """
+        for number, item in enumerate(items):
+            _check_kind(item, number, self.modality.name)
+        try:
+            raw = self.modality.collate(list(items), self.folder)
+        except DataError as error:
+            raise DataError(error.code, error.message, _as_input(error.param)) from error
+        lengths = raw.get("lengths")
+        return [_sample(raw, row, None if lengths is None else int(lengths[row])) for row in range(len(items))]
+
+    def token_counts(self, items: Sequence[Item]) -> list[int]:
+        """Tokens the model reads of each item, after cutting at its `max_length`; 1 for a picture."""
+        return [sample.tokens for sample in self.read(items)]
+
+    def embed(self, items: Sequence[Item | Sample], pooling: Pooling = "mean") -> NDArray[np.float32]:
+        """(n, D) float32, as the encoder made them (not normalised).
+
+        Args:
+            items: what to embed.
+            pooling: `mean` (the encoder's own: over the real tokens or patches), `cls` (the first token; encoders
+                with tokens only) or `max`.
+
+        Raises:
+            DataError: see `read`.
+            SpecError: `unsupported_pooling`.
+        """
+        self.check_pooling(pooling)
+        samples = self._samples(items)
+        vectors = np.empty((len(samples), self.embed_dim), dtype=np.float32)
+        for batch in _batches(samples, self.batch_tokens):
+            with torch.inference_mode():
+                pooled = _pooled(self.nets, self._inputs([samples[at] for at in batch]), pooling)
+            vectors[batch] = pooled.float().cpu().numpy()
+        return vectors
+
+    def predict(self, items: Sequence[Item | Sample]) -> list[dict[str, Any]]:
+        """The task's answer for each item.
+
+        Raises:
+            DataError: see `read`.
+            SpecError: `no_task`, this model is an encoder without a head.
+        """
+        task = self.check_task()
+        samples = self._samples(items)
+        answers: list[dict[str, Any]] = [{}] * len(samples)
+        for batch in _batches(samples, self.batch_tokens):
+            seeds = torch.zeros(len(batch), dtype=torch.int64, device=self.device)
+            with torch.inference_mode():
+                inputs = self._inputs([samples[at] for at in batch])
+                outputs = task.predict(self.nets, Batch(views=(inputs,), seeds=seeds))
+            outputs = {name: tensor.cpu() for name, tensor in outputs.items()}
+            for row, at in enumerate(batch):
+                answers[at] = task.answer(outputs, row, self.classes)
+        return answers
+
+    def check_pooling(self, pooling: str) -> None:
+        """Raises SpecError `unsupported_pooling`, naming what this encoder offers."""
+        has_tokens = FAMILIES[self.nets.encoder.spec.family][1]
+        offered = ("mean", "cls", "max") if has_tokens else ("mean", "max")
+        if pooling not in offered:
+            words = f"this model's encoder offers the poolings {', '.join(offered)}, not {pooling!r}"
+            raise SpecError("unsupported_pooling", words, "pooling")
+
+    def check_task(self) -> Task:
+        """The model's task. Raises SpecError `no_task`."""
+        if self.task is None:
+            words = "this model is an encoder without a task; fine-tune it first, or ask for embeddings"
+            raise SpecError("no_task", words, "model")
+        return self.task
+
+    def _samples(self, items: Sequence[Item | Sample]) -> list[Sample]:
+        unread = [item for item in items if not isinstance(item, Sample)]
+        read = iter(self.read(unread) if unread else [])
+        return [item if isinstance(item, Sample) else next(read) for item in items]
+
+    def _inputs(self, samples: list[Sample]) -> Inputs:
+        raw = {name: _stack([sample.raw[name] for sample in samples]).to(self.device) for name in samples[0].raw}
+        return self.modality.view("plain", raw, torch.zeros(len(samples), dtype=torch.int64, device=self.device))
+
+
+def load(folder: Path, device: str = "cpu") -> LoadedModel:
+    """Open a model folder: every file is checked against its manifest before anything is read from it.
+
+    Raises:
+        CheckpointError: `invalid_model`, a file is missing, changed or not what `config.json` describes.
+    """
+    _verify(folder)
+    config = _config(folder)
+    spec = EncoderSpec.model_validate_json(json.dumps(config["backbone"]))
+    encoder = build_encoder(spec, config["facts"])
+    task = _task(config)
+    nets = Nets(encoder) if task is None else task.build(encoder, config["classes"])
+    _load_weights(nets, folder / "model.safetensors", encoder_only=task is None)
+    return LoadedModel(folder, config, nets, torch.device(device))
+
+
+def _verify(folder: Path) -> None:
+    try:
+        files = json.loads((folder / "manifest.json").read_text())["files"]
+        listed = {file["path"]: (file["size"], file["sha256"]) for file in files}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError("invalid_model", f"the folder has no readable manifest.json: {error}") from error
+    for needed in ("config.json", "model.safetensors"):
+        if needed not in listed:
+            raise CheckpointError("invalid_model", f"the manifest lists no {needed}", needed)
+    for path, (size, digest) in listed.items():
+        file = (folder / path).resolve()
+        if not file.is_relative_to(folder.resolve()) or not file.is_file():
+            raise CheckpointError("invalid_model", f"the file {path} of the manifest is missing", path)
+        if file.stat().st_size != size or _sha256(file) != digest:
+            raise CheckpointError("invalid_model", f"the file {path} is not the one of the manifest", path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+        known = config["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError("invalid_model", f"config.json cannot be read: {error}", "config.json") from error
+    if known != FORMAT:
+        raise CheckpointError("invalid_model", f"the format is {known!r}; this version reads {FORMAT!r}", "config.json")
+    return config
+
+
+def _task(config: dict[str, Any]) -> Task | None:
+    if config.get("task") is None:
+        return None
+    task: Task = TypeAdapter(AnyTask).validate_json(json.dumps(config["task"]))
+    return task
+
+
+def _load_weights(nets: Nets, path: Path, encoder_only: bool) -> None:
+    """An encoder is served without its pretraining heads, a task with all of its parts."""
+    try:
+        weights = load_file(path)
+        if encoder_only:
+            weights = {name: tensor for name, tensor in weights.items() if name.startswith("encoder.")}
+        nets.load_state_dict(weights, strict=True)
+    except (SafetensorError, RuntimeError) as error:
+        words = f"model.safetensors does not hold this model: {str(error).splitlines()[0]}"
+        raise CheckpointError("invalid_model", words, path.name) from error
+
+
+def _check_kind(item: Item, number: int, modality: str) -> None:
+    """Text in a text model, pictures in an image model, neither empty."""
+    where = f"input[{number}]"
+    wanted = {"text": (str, list), "image": (bytes,)}.get(modality, (bytes, str))
+    if not isinstance(item, wanted):
+        kind = "picture" if isinstance(item, bytes) else "text"
+        raise DataError("wrong_modality", f"this is a model for {modality} and the input is a {kind}", where)
+    if not item or (isinstance(item, str) and not item.strip()):
+        raise DataError("empty_input", "the input is empty", where)
+
+
+def _as_input(param: str | None) -> str | None:
+    """`items.3`, as a modality says it, is `input[3]` to the caller."""
+    if param is None or not param.startswith("items."):
+        return param
+    return f"input[{param.removeprefix('items.')}]"
+
+
+def _sample(raw: Mapping[str, Tensor], row: int, length: int | None) -> Sample:
+    """One row, cut to its own length so that the padding of its neighbours is not kept."""
+    mine = {name: tensor[row : row + 1] for name, tensor in raw.items()}
+    if length is None:
+        values = sum(tensor.numel() for tensor in mine.values())
+        return Sample(mine, 1, 1 + values // VALUES_PER_TOKEN)
+    # Cloned: a slice would keep the whole padded batch alive.
+    mine = {name: tensor[:, :length].clone() if tensor.ndim > 1 else tensor for name, tensor in mine.items()}
+    return Sample(mine, length, length)
+
+
+def _stack(rows: list[Tensor]) -> Tensor:
+    """(1, L_i, ...) each -> (B, max L, ...), zeros behind the shorter ones (masked by their lengths)."""
+    if rows[0].ndim < 2 or all(row.shape[1] == rows[0].shape[1] for row in rows):
+        return torch.cat(rows)
+    out = rows[0].new_zeros(len(rows), max(row.shape[1] for row in rows), *rows[0].shape[2:])
+    for at, row in enumerate(rows):
+        out[at, : row.shape[1]] = row[0]
+    return out
+
+
+def _batches(samples: list[Sample], budget: int) -> list[list[int]]:
+    """Sample numbers in batches of like length: padding stays under a quarter, and rows x longest under the budget."""
+    batches: list[list[int]] = []
+    shortest = 0
+    for at in sorted(range(len(samples)), key=lambda at: samples[at].cost):
+        cost = samples[at].cost
+        fits = batches and cost * (len(batches[-1]) + 1) <= budget and cost <= shortest + max(4, shortest // 3)
+        if fits:
+            batches[-1].append(at)
+        else:
+            batches.append([at])
+            shortest = cost
+    return batches
+
+
+def _pooled(nets: Nets, inputs: Inputs, pooling: Pooling) -> Tensor:
+    """(B, D)."""
+    if pooling == "mean":
+        pooled: Tensor = nets.encoder(inputs)
+        return pooled
+    encoded = nets.encoder.encode(inputs)
+    if pooling == "cls":
+        return encoded[:, 0]
+    if isinstance(inputs, Tokens):
+        encoded = encoded.masked_fill(inputs.segments.unsqueeze(-1) < 0, float("-inf"))
+    return encoded.amax(dim=1)

@@ -1,0 +1,251 @@
+"""The inference role: `groundwork inference`. Only the API talks to it (docs/contracts.md §6).
+
+A request is read (tokenized, decoded) in its own thread, computed in the batcher's, and answered from the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import structlog
+import torch
+import uvicorn
+from anyio import to_thread
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ssl_core.errors import CheckpointError, EngineError
+from ssl_core.inference import Item, LoadedModel, load
+from worker.inference_batcher import Batcher, Work
+from worker.inference_errors import Busy, InferenceError, Refused
+from worker.inference_files import ModelFiles
+from worker.inference_models import ModelCache
+from worker.inference_settings import InferenceSettings
+
+log = structlog.get_logger()
+MAX_BODY_BYTES = 64 * 2**20
+MAX_ITEMS = 2048
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class InputItem(_Closed):
+    """Exactly one of its fields."""
+
+    text: str | None = None
+    tokens: list[int] | None = None
+    image: str | None = None
+
+    def item(self, number: int) -> Item:
+        """What `ssl_core.inference` reads. Raises Refused `invalid_input`."""
+        given = [value for value in (self.text, self.tokens, self.image) if value is not None]
+        if len(given) != 1:
+            raise Refused(422, "invalid_input", "an item has exactly one of text, tokens, image", f"input[{number}]")
+        if self.image is None:
+            return given[0]
+        try:
+            return base64.b64decode(self.image, validate=True)
+        except binascii.Error as error:
+            raise Refused(422, "invalid_input", "image is not base64", f"input[{number}]") from error
+
+
+class PredictRequest(_Closed):
+    """Body of `POST /predict`."""
+
+    model_id: str
+    digest: str
+    items: Annotated[list[InputItem], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class EmbedRequest(PredictRequest):
+    """Body of `POST /embed`. `dimensions`: keep that many numbers of each vector and give it length 1 again."""
+
+    pooling: Literal["mean", "cls", "max"] = "mean"
+    dimensions: Annotated[int | None, Field(ge=1)] = None
+
+
+class InferenceService:
+    """The parts, put together; its methods are the routes."""
+
+    def __init__(self, settings: InferenceSettings) -> None:
+        token = settings.worker_token.get_secret_value()
+        self._token = token.encode()
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._requests = settings.inference_requests
+        self._in_hand = 0
+        self.files = ModelFiles(settings.models_dir, settings.api_url, token, settings.model_disk_bytes)
+        self.models: ModelCache[LoadedModel] = ModelCache(self._open, settings.model_cache_bytes)
+        self.files.in_use = self.models.digests
+        self.batcher = Batcher(settings.inference_queue_tokens)
+
+    def close(self) -> None:
+        """Compute what is queued, then let go of everything."""
+        self.batcher.close()
+        self.files.close()
+
+    async def embed(self, request: Request) -> Response:
+        """`POST /embed`."""
+        return await self._admit(request, self._embed)
+
+    async def predict(self, request: Request) -> Response:
+        """`POST /predict`."""
+        return await self._admit(request, self._predict)
+
+    async def healthz(self, request: Request) -> Response:
+        """`GET /healthz`: needs no token, says nothing of any tenant."""
+        return JSONResponse({"status": "ok", "in_hand": self._in_hand, "model_bytes": self.models.held_bytes})
+
+    async def _admit(self, request: Request, answer: Callable[[bytes], Awaitable[Response]]) -> Response:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._token):
+            raise Refused(401, "invalid_token", "The worker token is missing or not valid.")
+        if self._in_hand >= self._requests:
+            raise Busy("inference_busy", "Too many requests are in hand; try again.")
+        self._in_hand += 1
+        try:
+            return await answer(await _body(request))
+        finally:
+            self._in_hand -= 1
+
+    async def _embed(self, body: bytes) -> Response:
+        order, work = await to_thread.run_sync(self._prepare, body, EmbedRequest)
+        vectors = await asyncio.wrap_future(self.batcher.submit(work))
+        return await to_thread.run_sync(_vectors_reply, vectors, order.dimensions, work)
+
+    async def _predict(self, body: bytes) -> Response:
+        _, work = await to_thread.run_sync(self._prepare, body, PredictRequest)
+        answers = await asyncio.wrap_future(self.batcher.submit(work))
+        return JSONResponse({"answers": answers, "tokens": _tokens(work)})
+
+    def _prepare(self, body: bytes, shape: type[Any]) -> tuple[Any, Work]:
+        """Parse, load, read. Raises Refused, Busy or EngineError."""
+        order = _parse(body, shape)
+        items = [item.item(number) for number, item in enumerate(order.items)]
+        model = self.models.get(order.model_id, order.digest)
+        compute: Callable[[list[Any]], Any]
+        if isinstance(order, EmbedRequest):
+            model.check_pooling(order.pooling)
+            _check_dimensions(order.dimensions, model.embed_dim)
+            group: tuple[Any, ...] = (id(model), "embed", order.pooling)
+            compute = partial(model.embed, pooling=order.pooling)
+        else:
+            model.check_task()
+            compute, group = model.predict, (id(model), "predict")
+        samples = model.read(items)
+        return order, Work(group, compute, samples, [sample.cost for sample in samples], model.batch_tokens)
+
+    def _open(self, model_id: str, digest: str) -> LoadedModel:
+        folder = self.files.folder(model_id, digest)
+        try:
+            model = load(folder, self._device)
+        except CheckpointError as error:
+            words = f"The stored model cannot be opened: {error.message}."
+            raise InferenceError(500, error.code, words, "model") from error
+        log.info("model_loaded", model=model_id, digest=digest, bytes=model.size_bytes)
+        return model
+
+
+def create_app(settings: InferenceSettings) -> Starlette:
+    """The ASGI application."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await to_thread.run_sync(service.close)
+
+    service = InferenceService(settings)
+    routes = [
+        Route("/embed", service.embed, methods=["POST"]),
+        Route("/predict", service.predict, methods=["POST"]),
+        Route("/healthz", service.healthz, methods=["GET"]),
+    ]
+    handlers: dict[Any, Any] = {
+        InferenceError: _render, EngineError: _render_engine, HTTPException: _render_http, Exception: _render_bug,
+    }  # fmt: skip
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+
+
+def main() -> None:
+    """Serve until SIGTERM, then answer what is in hand and leave."""
+    settings = InferenceSettings()
+    if settings.inference_threads:
+        torch.set_num_threads(settings.inference_threads)
+    host, port = settings.address
+    uvicorn.run(
+        create_app(settings), host=host, port=port, log_level=settings.log_level.lower(), access_log=False,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )  # fmt: skip
+
+
+async def _body(request: Request) -> bytes:
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise Refused(413, "body_too_large", f"The body is over {MAX_BODY_BYTES} bytes.")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _parse(body: bytes, shape: type[Any]) -> Any:
+    try:
+        return shape.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise Refused(422, "invalid_request", first["msg"], ".".join(map(str, first["loc"])) or None) from error
+
+
+def _check_dimensions(dimensions: int | None, embed_dim: int) -> None:
+    if dimensions is not None and dimensions > embed_dim:
+        words = f"dimensions must be from 1 to {embed_dim} for this model, not {dimensions}"
+        raise Refused(422, "invalid_dimensions", words, "dimensions")
+
+
+def _tokens(work: Work) -> int:
+    return sum(sample.tokens for sample in work.samples)
+
+
+def _vectors_reply(vectors: list[Any], dimensions: int | None, work: Work) -> Response:
+    stacked = np.stack(vectors)
+    if dimensions is not None:
+        stacked = stacked[:, :dimensions]
+        stacked = stacked / np.maximum(np.linalg.norm(stacked, axis=1, keepdims=True), 1e-12)
+    text = base64.b64encode(np.ascontiguousarray(stacked, dtype="<f4").tobytes()).decode()
+    return JSONResponse({"dim": stacked.shape[1], "vectors": text, "tokens": _tokens(work)})
+
+
+async def _render(request: Request, error: InferenceError) -> Response:
+    headers = {"Retry-After": "1"} if error.status == 503 else None
+    return JSONResponse(error.body(), error.status, headers)
+
+
+async def _render_engine(request: Request, error: EngineError) -> Response:
+    return await _render(request, Refused(422, error.code, error.message, error.param))
+
+
+async def _render_http(request: Request, error: HTTPException) -> Response:
+    code = "method_not_allowed" if error.status_code == 405 else "not_found"
+    return await _render(request, Refused(error.status_code, code, f"No {request.method} {request.url.path} here."))
+
+
+async def _render_bug(request: Request, error: Exception) -> Response:
+    log.error("inference_failed", path=request.url.path, error=repr(error))
+    return await _render(request, InferenceError(500, "internal_error", "Inference failed at this request."))
+
+
+if __name__ == "__main__":
+    main()
