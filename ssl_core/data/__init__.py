@@ -1,0 +1,1 @@
+"""From an uploaded file to memory-mapped shards: intake, safety, profile, tokenizer, preparation and loading."""

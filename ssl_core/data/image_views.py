@@ -1,0 +1,117 @@
+"""Views of images, batched on the training device. Needs torch.
+
+B pictures, C channels, S side as stored, O side of the view.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_core import augment
+from ssl_core.data import pictures, shards
+from ssl_core.errors import DataError
+from ssl_core.rng import uniform
+
+if TYPE_CHECKING:
+    from ssl_core.modalities.image import ImageModality
+
+# Random streams of view 0; view i adds 16 i.
+_CROP, _FLIP, _COLOUR, _BLUR, _STRIDE = 201, 202, 203, 204, 16
+_SIMCLR_SIZE = 224
+_SIMCLR_SIGMA = (0.1, 2.0)
+"""Blur widths in pixels at 224 px; scaled with the picture."""
+
+
+def plain(raw: Mapping[str, Tensor], size: int) -> Tensor:
+    """(B, C, O, O): the middle of each picture."""
+    return augment.normalise(augment.centre_crop(_unit(raw["pixels"]), size), raw["mean"], raw["std"])
+
+
+def light(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: ImageModality) -> Tensor:
+    """(B, C, O, O): shifted by up to an eighth of the side, half of them mirrored."""
+    stream = _STRIDE * index
+    size = settings.size
+    padding = size // 8 if raw["pixels"].shape[-1] == size else 0
+    shift = uniform(seeds, 2, _CROP + stream)
+    mirror = _mirrored(seeds, stream, settings)
+    cropped = augment.shift_crop(_unit(raw["pixels"]), size, padding, shift, mirror)
+    return augment.normalise(cropped, raw["mean"], raw["std"])
+
+
+def random_global(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: ImageModality) -> Tensor:
+    """(B, C, O, O): random resized crop, flip, blur, colour jitter and grey, normalised."""
+    stream = _STRIDE * index
+    stored, size = raw["pixels"].shape[-1], settings.size
+    boxes = augment.crop_boxes(uniform(seeds, 4, _CROP + stream), (settings.crop_min, settings.crop_max))
+    top, left, height, width = boxes.unbind(1)
+    rows = augment.resize_matrix(top, height, stored, size)
+    columns = augment.resize_matrix(left, width, stored, size, _mirrored(seeds, stream, settings))
+    if settings.blur_probability > 0:
+        blur = augment.blur_matrix(_blur_widths(seeds, stream, settings), size)
+        rows, columns = blur @ rows, blur @ columns
+    cropped = augment.resample(_unit(raw["pixels"]), rows, columns)
+    jitter = augment.Jitter(settings.jitter, settings.jitter_probability, settings.grey_probability)
+    draws = uniform(seeds, 6, _COLOUR + stream)
+    matrix, offset = augment.colour_transform(draws, augment.mean_luma(cropped), settings.channels, jitter)
+    return augment.normalise(augment.recolour(cropped, matrix, offset), raw["mean"], raw["std"])
+
+
+def _mirrored(seeds: Tensor, stream: int, settings: ImageModality) -> Tensor:
+    chance = 0.5 if settings.flip else 0.0
+    return uniform(seeds, 1, _FLIP + stream)[:, 0] < chance
+
+
+def _blur_widths(seeds: Tensor, stream: int, settings: ImageModality) -> Tensor:
+    whether, width = uniform(seeds, 2, _BLUR + stream).unbind(1)
+    least, most = _SIMCLR_SIGMA
+    sigma = (least + (most - least) * width) * settings.size / _SIMCLR_SIZE
+    return torch.where(whether < settings.blur_probability, sigma, 0.0)
+
+
+def _unit(pixels: Tensor) -> Tensor:
+    return pixels.to(torch.float32).mul_(1 / 255)
+
+
+def collate(items: list[Any], folder: Path) -> dict[str, Tensor]:
+    """Pictures as `ImageSource.read` gives them, from the bytes of files.
+
+    Args:
+        items: whole picture files.
+        folder: a model folder or a prepared one; its facts hold the stored side, mean and deviation.
+
+    Raises:
+        DataError: as `pictures.decode`, or `invalid_input` where an item is not bytes; `param` is `items.<number>`.
+    """
+    facts = _facts(folder)
+    side, channels = int(facts["side"]), int(facts["channels"])
+    squares = np.empty((len(items), channels, side, side), dtype=np.uint8)
+    for number, item in enumerate(items):
+        squares[number] = _square(item, f"items.{number}", side, channels).transpose(2, 0, 1)
+    shape = (len(items), channels)
+    mean, std = (torch.tensor(facts[name], dtype=torch.float32).expand(shape) for name in ("mean", "std"))
+    return {"pixels": torch.from_numpy(squares), "mean": mean, "std": std}
+
+
+def _square(item: Any, param: str, size: int, channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    if not isinstance(item, bytes):
+        raise DataError("invalid_input", "an image item is the bytes of a picture file", param)
+    try:
+        return pictures.square(pictures.decode(item, channels, size), size)
+    except DataError as error:
+        raise DataError(error.code, error.message, param) from error
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    config = folder / "config.json"
+    if not config.exists():
+        facts: dict[str, Any] = shards.read_meta(folder)["facts"]
+        return facts
+    loaded: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))["facts"]
+    return loaded

@@ -1,0 +1,111 @@
+"""Tokenizers: trained on the user's own pool, kept as one `tokenizer.json` that the public `tokenizers` library reads.
+
+Byte-level BPE: Radford et al. 2019 (GPT-2). WordPiece: Schuster and Nakajima 2012, as in BERT (Devlin et al. 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ssl_core.errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+TokenizerKind = Literal["bpe", "wordpiece"]
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""Their ids are their positions, in every tokenizer of the platform."""
+PAD, UNK, CLS, SEP, MASK = range(5)
+TRAINING_CHARACTERS = 200_000_000
+"""More text than this hardly moves a vocabulary of at most 65,536 entries; the rest of a pool is only encoded."""
+_WORD_MARK = "Ġ"  # what byte-level BPE writes for a space
+
+
+def train(texts: Iterable[str], kind: TokenizerKind, vocab_size: int, lowercase: bool) -> Tokenizer:
+    """A tokenizer of at most `vocab_size` entries, the five special ones first.
+
+    Raises:
+        DataError: `empty_dataset`, there is no text to learn from.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    shared: dict[str, Any] = {"vocab_size": vocab_size, "special_tokens": list(SPECIALS), "show_progress": False}
+    if kind == "bpe":
+        tokenizer = Tokenizer(models.BPE(unk_token=SPECIALS[UNK]))
+        steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])]
+        tokenizer.normalizer = normalizers.Sequence(steps)
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer: Any = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **shared)
+    else:
+        tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIALS[UNK]))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(**shared)
+    stream = iter(texts)
+    first = next(stream, None)
+    if first is None:
+        raise DataError("empty_dataset", "there is no text to train a tokenizer on")
+    tokenizer.train_from_iterator(_first_characters(chain([first], stream)), trainer)
+    return tokenizer
+
+
+def _first_characters(texts: Iterable[str]) -> Iterator[str]:
+    left = TRAINING_CHARACTERS
+    for text in texts:
+        yield text
+        left -= len(text)
+        if left < 0:
+            return
+
+
+def load(path: Path) -> Tokenizer:
+    """Read a `tokenizer.json`.
+
+    Raises:
+        SpecError: `invalid_tokenizer`, unreadable, or its special entries are not ours at ids 0 to 4.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises bare Exception for a malformed file
+        raise SpecError("invalid_tokenizer", f"{path.name} is not a tokenizer: {error}") from error
+    ids = [tokenizer.token_to_id(token) for token in SPECIALS]
+    if ids != list(range(len(SPECIALS))):
+        raise SpecError("invalid_tokenizer", f"{path.name} must hold {', '.join(SPECIALS)} at ids 0 to 4, found {ids}")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def word_starts(tokenizer: Tokenizer) -> NDArray[np.bool_]:
+    """(vocabulary,) True where a token begins a word: whole-word masking takes it and the tokens up to the next one.
+
+    A token that begins with punctuation begins a word of its own, so that a comma is not masked with the word before.
+    """
+    import numpy as np
+
+    wordpiece = type(tokenizer.model).__name__ == "WordPiece"
+    starts = np.ones(tokenizer.get_vocab_size(), dtype=np.bool_)
+    for token, index in tokenizer.get_vocab().items():
+        if index < len(SPECIALS):
+            continue
+        if wordpiece:
+            starts[index] = not token.startswith("##")
+        else:
+            # Non-ASCII bytes are written as letters, so a character cut in two never starts a word in its middle.
+            starts[index] = token.startswith(_WORD_MARK) or (not token[0].isalnum() and token[0].isascii())
+    return starts
+
+
+def encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text without special entries; never empty: a text of no token is one [UNK]."""
+    encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [encoding.ids or [UNK] for encoding in encoded]

@@ -1,0 +1,83 @@
+"""Images: square pictures of one size, grey or colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ssl_core.modalities.base import Modality, Source, Unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssl_core.spec import EncoderSpec
+
+
+class ImageModality(Modality):
+    """Preparation and augmentation settings of images.
+
+    Views: `plain` (centre crop), `light` (a shift by up to an eighth, and a flip) and `global` (the augmentation of
+    SimCLR, Chen et al. 2020, https://arxiv.org/abs/2002.05709), all normalised by the dataset's mean and deviation.
+    """
+
+    name: Literal["image"] = "image"
+    size: int = Field(default=32, ge=8, le=512, description="side of the square that the encoder sees, in pixels")
+    channels: Literal[1, 3] = Field(default=3, description="1 = grey, 3 = colour; pictures are converted")
+    crop_min: float = Field(default=0.2, ge=0.01, le=1, description="`global`: least share of the area in a crop")
+    crop_max: float = Field(default=1.0, ge=0.01, le=1, description="`global`: greatest share")
+    flip: bool = Field(default=True, description="mirror half of the pictures; off for digits and writing")
+    jitter: float = Field(default=0.5, ge=0, le=1, description="`global`: strength of colour jitter; 0 = none")
+    jitter_probability: float = Field(default=0.8, ge=0, le=1)
+    grey_probability: float = Field(default=0.2, ge=0, le=1, description="`global`: share of pictures made grey")
+    blur_probability: float = Field(
+        default=0.0, ge=0, le=1, description="`global`: share of pictures blurred; SimCLR: 0.5, none at 32 px"
+    )
+
+    formats: ClassVar[tuple[str, ...]] = (".zip", ".tar", ".tar.gz", ".tgz", ".parquet")
+    views: ClassVar[dict[str, Unit]] = {"plain": "document", "light": "document", "global": "document"}
+
+    @model_validator(mode="after")
+    def _crop_range(self) -> ImageModality:
+        if self.crop_min > self.crop_max:
+            raise ValueError(f"crop_min {self.crop_min} is greater than crop_max {self.crop_max}")
+        return self
+
+    def prepare(self, dataset: Path, out: Path, tokenizer: Path | None, progress: Callable[[int, int], None]) -> None:
+        """See `ssl_core.data.image_shards.prepare`; a tokenizer means nothing here."""
+        from ssl_core.data import image_shards
+
+        image_shards.prepare(self.size, self.channels, dataset, out, progress)
+
+    def open(self, prepared: Path) -> Source:
+        """An `ImageSource`."""
+        from ssl_core.data.image_shards import ImageSource
+
+        return ImageSource(prepared)
+
+    def view(self, name: str, raw: Mapping[str, Tensor], seeds: Tensor, index: int = 0) -> Tensor:
+        """(B, channels, size, size) float32, normalised."""
+        from ssl_core.data import image_views
+
+        if name == "plain":
+            return image_views.plain(raw, self.size)
+        if name == "light":
+            return image_views.light(raw, seeds, index, self)
+        if name == "global":
+            return image_views.random_global(raw, seeds, index, self)
+        raise KeyError(name)
+
+    def collate(self, items: list[Any], prepared: Path) -> Mapping[str, Tensor]:
+        """From the bytes of picture files; see `ssl_core.data.image_views.collate`."""
+        from ssl_core.data import image_views
+
+        return image_views.collate(items, prepared)
+
+    def default_backbone(self, size: str) -> EncoderSpec:
+        """A small conv net, a ResNet-18 or a ResNet-50."""
+        from ssl_core.spec import BACKBONES
+
+        names = {"tiny": "convnet", "small": "convnet", "base": "resnet18", "large": "resnet50"}
+        return BACKBONES[f"image-{names[size]}"]

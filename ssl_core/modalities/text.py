@@ -1,0 +1,83 @@
+"""Text: documents as tokens of a vocabulary learned from the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ssl_core.modalities.base import Modality, Source, Unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssl_core.batch import Tokens
+    from ssl_core.spec import EncoderSpec
+
+
+class TextModality(Modality):
+    """Preparation settings of text.
+
+    Views: `packed` (rows of `max_length` tokens, several documents in one, none padded but the last row), `plain` (the
+    beginning of a document) and `span` (a random stretch of a document; the first and the second view of a sample lie
+    on two sides of a random cut, so they do not overlap: Giorgi et al. 2021, DeCLUTR, https://arxiv.org/abs/2006.03659).
+    """
+
+    name: Literal["text"] = "text"
+    max_length: int = Field(default=128, ge=8, le=8192, description="tokens in a row, and of a document that are read")
+    vocab_size: int = Field(default=8192, ge=512, le=131_072, description="entries of the tokenizer, at most")
+    tokenizer: Literal["bpe", "wordpiece"] = Field(default="bpe", description="byte-level BPE, or WordPiece as in BERT")
+    lowercase: bool = Field(default=False, description="fold case before tokenizing")
+    span_min: int = Field(default=32, ge=1, le=8192, description="`span`: fewest tokens, where the document has them")
+    span_max: int = Field(default=64, ge=1, le=8192, description="`span`: most tokens")
+
+    formats: ClassVar[tuple[str, ...]] = (
+        ".txt", ".jsonl", ".csv", ".tsv", ".parquet", ".zip", ".tar", ".tar.gz", ".tgz",
+    )  # fmt: skip
+    views: ClassVar[dict[str, Unit]] = {"packed": "row", "plain": "document", "span": "document"}
+
+    @model_validator(mode="after")
+    def _spans_fit(self) -> TextModality:
+        if not self.span_min <= self.span_max <= self.max_length:
+            raise ValueError(
+                f"span_min <= span_max <= max_length must hold, got {self.span_min}, {self.span_max}, {self.max_length}"
+            )
+        return self
+
+    def prepare(self, dataset: Path, out: Path, tokenizer: Path | None, progress: Callable[[int, int], None]) -> None:
+        """See `ssl_core.data.text_shards.prepare`."""
+        from ssl_core.data import text_shards
+
+        text_shards.prepare(self, dataset, out, tokenizer, progress)
+
+    def open(self, prepared: Path) -> Source:
+        """A `TextSource`."""
+        from ssl_core.data.text_shards import TextSource
+
+        return TextSource(prepared, self.max_length)
+
+    def view(self, name: str, raw: Mapping[str, Tensor], seeds: Tensor, index: int = 0) -> Tokens:
+        """`Tokens` of (B, T): T is `max_length` for `packed`, and at most that for `plain`, `span_max` for `span`."""
+        from ssl_core.data import text_views
+
+        if name == "packed":
+            return text_views.packed(raw)
+        if name == "plain":
+            return text_views.plain(raw, self.max_length)
+        if name == "span":
+            return text_views.span(raw, seeds, index, (self.span_min, self.span_max))
+        raise KeyError(name)
+
+    def collate(self, items: list[Any], prepared: Path) -> Mapping[str, Tensor]:
+        """From strings or lists of token ids; see `ssl_core.data.text_views.collate`."""
+        from ssl_core.data import text_views
+
+        return text_views.collate(items, prepared, self.max_length)
+
+    def default_backbone(self, size: str) -> EncoderSpec:
+        """The Transformer trunk of that size."""
+        from ssl_core.spec import BACKBONES
+
+        return BACKBONES[f"text-{size}"]
