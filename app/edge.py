@@ -1,15 +1,159 @@
-"""The edge of every `/v1` route: one class that all routers are built on."""
+"""The edge of every `/v1` route: strict JSON, acceptable types, known query names, and replies kept for retries."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.datastructures import DefaultPlaceholder
+from fastapi.params import Form
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
+from app.auth.guard import principal
+from app.errors import Unprocessable
+from app.idempotency import Repeatable, in_flight, keep, kept, key_of
+from app.platform import Platform, session_scope
+from app.protocol import check_accept, read_json
+from app.responses import ERRORS
 
-class EdgeRoute(APIRoute):
-    """A route of the public API."""
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def api_router(tag: str) -> APIRouter:
     """The router of a domain: `router = api_router("jobs")`; its routes are served below `/v1`."""
-    return APIRouter(tags=[tag], route_class=EdgeRoute)
+    return APIRouter(tags=[tag], route_class=EdgeRoute, responses=ERRORS)
+
+
+class EdgeRoute(APIRoute):
+    """Checks what comes before a handler, and keeps the reply of a POST that carries a key."""
+
+    def get_route_handler(self) -> Handler:
+        """The handler, wrapped; runs inside the request's function scope, so before the session commits."""
+        handle = super().get_route_handler()
+        produced = _produced(self)
+        names = {field.alias for field in self.dependant.query_params} | _query_names(self.dependant)
+        wants_json = self.body_field is not None and not isinstance(self.body_field.field_info, Form)
+        required = wants_json and self.body_field is not None and self.body_field.field_info.is_required()
+
+        async def guarded(request: Request) -> Response:
+            if produced:
+                check_accept(request, produced)
+            _check_query(request, names)
+            body = b""
+            if wants_json:
+                body = await _parse(request, required)
+            asked = await _repeatable(request, body) if request.method == "POST" else None
+            return await handle(request) if asked is None else await _once(request, asked, handle)
+
+        return guarded
+
+
+async def _parse(request: Request, required: bool) -> bytes:
+    platform: Platform = request.app.state.platform
+    if required or request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        raw, value = await read_json(request, platform.settings.max_body_bytes, required)
+    else:
+        raw, value = b"", None
+    # What the framework reads next: the body as bytes, and as the value that was parsed strictly.
+    request._body = raw
+    request._json = value
+    request.state.body = value
+    return raw
+
+
+async def _repeatable(request: Request, body: bytes) -> Repeatable | None:
+    key = key_of(request)
+    if key is None or not request.url.path.startswith("/v1/"):
+        return None
+    asking = await principal(request)
+    plain = Repeatable(asking.project_id, request.url.path, key, "")
+    # A streamed body is not read twice: its declared length tells most other bodies apart.
+    return plain.with_body(body or request.headers.get("content-length", "").encode())
+
+
+async def _once(request: Request, asked: Repeatable, handle: Handler) -> Response:
+    platform: Platform = request.app.state.platform
+    flying: set[tuple[str, str, str]] = request.app.state.in_flight
+    mark = (asked.project_id, asked.path, asked.key)
+    if mark in flying:
+        raise in_flight()
+    flying.add(mark)
+    # The mark is lifted when the request ends, after its commit (app/middleware.py).
+    request.scope.setdefault("lift", []).append(lambda: flying.discard(mark))
+    replay = await run_in_threadpool(kept, platform, asked)
+    if replay is not None:
+        return replay
+    request.state.repeatable = asked
+    response = await handle(request)
+    if 200 <= response.status_code < 300 and not getattr(request.state, "reply_kept", False):
+        session: Session | None = getattr(request.state, "session", None)
+        reply = getattr(request.state, "reply_without_secret", None) or bytes(response.body)
+        await run_in_threadpool(_keep, platform, session, asked, reply, response.status_code)
+    return response
+
+
+def _keep(platform: Platform, session: Session | None, asked: Repeatable, reply: bytes, status: int) -> None:
+    try:
+        if session is not None:
+            keep(session, asked, status, reply)
+            session.flush()
+            return
+        with session_scope(platform) as own:
+            keep(own, asked, status, reply)
+    except IntegrityError:
+        raise in_flight() from None
+
+
+def kept_reply(request: Request, session: Session, status: int, content: Any) -> JSONResponse:
+    """The reply of an async route that ends its own session: kept in that same transaction when a key was sent."""
+    response = JSONResponse(content, status)
+    asked: Repeatable | None = getattr(request.state, "repeatable", None)
+    if asked is not None:
+        try:
+            keep(session, asked, status, bytes(response.body))
+            session.flush()
+        except IntegrityError:
+            raise in_flight() from None
+        request.state.reply_kept = True
+    return response
+
+
+def resent(request: Request) -> bool:
+    """Whether an official client sends this request again on its own (`x-stainless-retry-count` above 0)."""
+    count = request.headers.get("x-stainless-retry-count", "0")
+    return count.isdigit() and int(count[:4]) > 0
+
+
+def _check_query(request: Request, names: set[str]) -> None:
+    for name in request.query_params:
+        if name not in names and name.partition("[")[0] not in {"metadata"}:
+            allowed = f"allowed are {', '.join(sorted(names))}" if names else "this route takes none"
+            message = f"The query parameter {name[:80]!r} is not known; {allowed}."
+            raise Unprocessable("unknown_field", message, name[:80])
+
+
+def _query_names(dependant: Any) -> set[str]:
+    names: set[str] = set()
+    for inner in dependant.dependencies:
+        names |= {field.alias for field in inner.query_params} | _query_names(inner)
+    return names
+
+
+def _produced(route: APIRoute) -> set[str]:
+    """Media types a route answers with; empty when its replies are not JSON and it sees to Accept itself."""
+    kind = route.response_class.value if isinstance(route.response_class, DefaultPlaceholder) else route.response_class
+    if not issubclass(kind, JSONResponse):
+        return set()
+    declared = {media for reply in route.responses.values() for media in reply.get("content", {})}
+    return {"application/json"} | declared
+
+
+def canonical(value: Any) -> bytes:
+    """A JSON value's bytes, the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -74,6 +74,24 @@ class Conflict(ApiError):
         super().__init__(code, message, param, headers={"x-should-retry": "false"})
 
 
+class NotAcceptable(ApiError):
+    """The Accept header rules out everything this route can answer."""
+
+    status = 406
+
+    def __init__(self, message: str) -> None:
+        super().__init__("not_acceptable", message, "Accept")
+
+
+class UnsupportedMedia(ApiError):
+    """The body's type or encoding is not read here; `param` names the header or the file."""
+
+    status = 415
+
+    def __init__(self, message: str, param: str, code: str = "unsupported_media_type") -> None:
+        super().__init__(code, message, param)
+
+
 class TooLarge(ApiError):
     """The body or the file is over a cap."""
 

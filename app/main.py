@@ -1,4 +1,4 @@
-"""The API role: `groundwork api`, or `uvicorn app.main:create_app --factory`."""
+"""The API role: `groundwork api`, or `uvicorn app.main:create_app --factory`. Never imports torch (R33)."""
 
 from __future__ import annotations
 
@@ -7,27 +7,42 @@ import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import FastAPI
 
-from app.errors import ApiError
+from app import failures, health
+from app.middleware import RequestEdge
+from app.openapi import DESCRIPTION, TAGS
 from app.platform import Platform
 from app.settings import Settings, get_settings
+from app.telemetry import configure_logging
 
 _DOMAINS = ("auth", "datasets", "jobs", "models", "inference", "catalogue")
+GRACE_SECONDS = 10  # for open requests at shutdown; streams are told to reconnect
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application; connects to nothing before the first request."""
+    """The application. Connects to nothing: a database that is down shows in /readyz, not as a dead process (F8)."""
     platform = Platform.open(settings or get_settings())
-    app = FastAPI(title="Groundwork", lifespan=_lifespan, redirect_slashes=False)
+    configure_logging(platform.settings.log_level)
+    app = FastAPI(
+        title="Groundwork",
+        version="1",
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=_lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
     app.state.platform = platform
-    app.add_exception_handler(ApiError, _render)
+    app.state.in_flight = set()
+    app.add_middleware(RequestEdge)
+    failures.install(app)
     for domain in _DOMAINS:
         if importlib.util.find_spec(f"app.{domain}") and importlib.util.find_spec(f"app.{domain}.routes"):
             app.include_router(importlib.import_module(f"app.{domain}.routes").router, prefix="/v1")
     if importlib.util.find_spec("app.internal") and importlib.util.find_spec("app.internal.routes"):
         app.include_router(importlib.import_module("app.internal.routes").router, prefix="/internal/v1")
+    app.include_router(health.router)
     return app
 
 
@@ -39,8 +54,3 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if reaper is not None:
         reaper.stop()
     platform.close()
-
-
-async def _render(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return JSONResponse(error.body(), error.status, headers=error.headers)

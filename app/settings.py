@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,7 +35,8 @@ class Settings(BaseSettings):
     storage_quota_bytes: int = Field(default=2 * 2**40, ge=1, description="per project")
     max_queued_jobs: int = Field(default=1000, ge=1, description="queued and running jobs per project")
     max_datasets: int = Field(default=100_000, ge=1, description="per project")
-    log_level: str = "INFO"
+    min_free_bytes: int = Field(default=256 * 2**20, ge=0, description="disk head-room below which we are not ready")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @property
     def database(self) -> str:

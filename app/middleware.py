@@ -1,0 +1,88 @@
+"""Around every request: an id, the Host check, one log line, the metrics, and the last net for faults."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import ApiError
+from app.failures import internal_error, reply
+from app.ids import new_id
+from app.telemetry import observe
+
+log = structlog.get_logger(__name__)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,100}")
+_HOST = re.compile(rb"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+_QUIET = {"/healthz", "/readyz", "/metrics"}
+
+
+class RequestEdge:
+    """Pure ASGI, so that streams pass through untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _given_id(scope) or new_id("req")
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        seen: dict[str, Any] = {"status": 0}
+        began = time.perf_counter()
+
+        async def tagged(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen["status"] = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            await self._serve(scope, receive, tagged)
+        except Exception:
+            log.exception("request_failed", method=scope["method"], path=scope["path"][:300])
+            if seen["status"]:
+                raise  # the reply has begun: cutting the connection is all that is left
+            await internal_error()(scope, receive, tagged)
+        finally:
+            for lift in scope.get("lift", ()):
+                lift()
+            _tell(scope, seen["status"], time.perf_counter() - began)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        missing = not hosts and scope["http_version"] != "1.0"
+        if missing or len(hosts) > 1 or not all(_HOST.fullmatch(host) for host in hosts):
+            wrong = ApiError("invalid_host", "A request needs exactly one valid Host header.", "Host")
+            wrong.headers["Connection"] = "close"
+            await reply(wrong)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _given_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value.decode())
+    return None
+
+
+def _tell(scope: Scope, status: int, seconds: float) -> None:
+    template = _template(scope)
+    observe(scope["method"], template, status, seconds)
+    if scope["path"] not in _QUIET:
+        milliseconds = round(seconds * 1000, 1)
+        log.info("request", method=scope["method"], route=template, status=status, milliseconds=milliseconds)
+
+
+def _template(scope: Scope) -> str:
+    """The route's template, so that neither ids nor a stranger's paths become metric labels."""
+    context = scope.get("fastapi", {}).get("effective_route_context")
+    path = getattr(context, "path", None) or getattr(scope.get("route"), "path", None)
+    return str(path) if path else "unmatched"
