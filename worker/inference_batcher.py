@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ class Work:
     """One request. `compute` takes samples of any request of the same `group` and gives one answer for each."""
 
     group: Hashable
-    compute: Callable[[list[Any]], Sequence[Any]]
+    compute: Callable[[list[Any]], Iterable[Any]]
     samples: list[Any]
     costs: list[int]
     batch_tokens: int

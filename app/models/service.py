@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import Select, delete, select
@@ -110,8 +111,14 @@ def config_of(session: Session, model_id: str) -> dict[str, Any]:
 
 def files_of(session: Session, model_id: str) -> list[StoredFile]:
     """The files of a model folder, in the order of its manifest."""
-    rows = session.scalars(select(ModelFile).where(ModelFile.model_id == model_id).order_by(ModelFile.position))
+    rows = rows_of(session, model_id)
     return [StoredFile(path=row.path, size=row.size, sha256=row.sha256, key=row.key) for row in rows]
+
+
+def rows_of(session: Session, model_id: str) -> Sequence[ModelFile]:
+    """The same as rows."""
+    query = select(ModelFile).where(ModelFile.model_id == model_id)
+    return session.scalars(query.order_by(ModelFile.position)).all()
 
 
 def file_at(session: Session, model_id: str, path: str) -> StoredFile:
