@@ -1,0 +1,149 @@
+"""A pretraining run: prepare, train with validation, health and probe scores, export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssl_core import checkpoint, distributed, health
+from ssl_core.context import RunContext
+from ssl_core.data.cache import prepared
+from ssl_core.data.loader import Loader, make_batch, read_slice
+from ssl_core.encoders import build_encoder
+from ssl_core.errors import SpecError
+from ssl_core.evaluation.features import features
+from ssl_core.evaluation.probe import probe_scores
+from ssl_core.export import Card, open_base
+from ssl_core.modalities.base import Modality, Source
+from ssl_core.nets import Nets
+from ssl_core.objectives.base import Objective
+from ssl_core.rng import sample_seeds
+from ssl_core.spec import PretrainSpec, RunOrder, TrainPlan
+from ssl_core.splits import held_out
+from ssl_core.trainer import Outcome, train
+from ssl_core.verdict import Finished, finish
+
+_HEALTH_SAMPLES = 1024
+_PROBE_SAMPLES = 5000
+_VALIDATION_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The probe's data: labelled samples of a prepared dataset."""
+
+    source: Source
+    indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
+class PretrainEvaluation:
+    """Validation loss on held-out samples, health of plain views, and the probe where one is named.
+
+    The health numbers are of held-out documents where the objective's samples are documents; of documents drawn from
+    the whole pool where its samples are packed rows.
+    """
+
+    watched = None
+
+    def __init__(self, objective: Objective, loader: Loader, validation: NDArray[np.int64], probe: Labelled | None, every: int | None) -> None:
+        self._objective, self._loader, self._validation, self._probe, self._every = objective, loader, validation, probe, every
+        documents = validation if loader.unit == "document" else np.arange(loader.source.count("document"))
+        if len(documents) < 2:
+            documents = np.arange(loader.source.count("document"))
+        generator = np.random.Generator(np.random.Philox(key=[loader.seed, 4]))
+        self._documents = np.sort(generator.permutation(documents)[:_HEALTH_SAMPLES])
+
+    def every(self, total_steps: int, steps_per_epoch: int) -> int:
+        """As the probe says, else ten times in the run."""
+        return self._every or max(1, total_steps // 10)
+
+    def measure(self, nets: Nets) -> dict[str, float]:
+        """`validation/…`, `health/…` and `probe/…`."""
+        device = next(nets.parameters()).device
+        values = self._validation_losses(nets, device)
+        source, modality = self._loader.source, self._loader.modality
+        if len(self._documents) >= 2:
+            values |= health.health(features(nets.encoder, source, modality, self._documents, device))
+        if self._probe is not None:
+            vectors = features(nets.encoder, self._probe.source, modality, self._probe.indices, device)
+            values |= probe_scores(vectors, self._probe.labels, self._loader.seed)
+        return values
+
+    def warnings(self, metrics: dict[str, float]) -> dict[str, str]:
+        return health.warnings(metrics)
+
+    def _validation_losses(self, nets: Nets, device: torch.device) -> dict[str, float]:
+        """Means over at most eight batches whose seeds never change, so that the curve shows the weights alone."""
+        loader, sums, batches = self._loader, dict[str, float](), 0
+        size = min(loader.batch_size, len(self._validation))
+        for start in range(0, min(len(self._validation), _VALIDATION_BATCHES * size) - size + 1, size or 1):
+            samples = self._validation[start : start + size]
+            seeds = sample_seeds(loader.seed, 0, torch.from_numpy(samples.copy()))
+            batch = make_batch(loader.modality, loader.views, read_slice(loader.source, loader.unit, samples, seeds), device)
+            for name, value in self._objective.loss(nets, batch).items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+            batches += 1
+        return {f"validation/{name}": value / batches for name, value in sorted(sums.items())}
+
+
+def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[str, Any]:
+    """Run a resolved pretraining spec to its verdict (the content of `result.json`).
+
+    Raises:
+        EngineError: whatever is wrong with the spec, the data or the machine.
+    """
+    if spec.modality is None or spec.backbone is None:
+        raise SpecError("unresolved", "modality and backbone must be resolved before a run", "modality")
+    plan, device = TrainPlan.of(spec), distributed.device()
+    base = open_base(Path(order.model)) if order.model else None
+    context.emit("stage", stage="preparing")
+    given = base.tokenizer if base is not None else None
+    folder = prepared(spec.modality, Path(order.datasets[spec.dataset]), Path(order.cache), given, context)
+    source = spec.modality.open(folder)
+    torch.manual_seed(spec.seed)
+    facts = base.facts if base is not None else source.facts
+    encoder = build_encoder(spec.backbone, facts)
+    if base is not None:
+        base.load_encoder(encoder)
+    nets = spec.objective.build(encoder).to(device)
+    count = source.count(spec.modality.views[spec.objective.views[0]])
+    kept, validation = held_out(count, plan.validation_fraction, spec.seed)
+    loader = Loader(source, spec.modality, spec.objective.views, indices=kept, batch_size=plan.batch_size, seed=spec.seed)
+    warn_of_small_batch(loader, plan, context)
+    probe = _probe(order, spec, spec.modality, folder, context)
+    every = spec.probe.every_steps if spec.probe is not None else None
+    evaluation = PretrainEvaluation(spec.objective, loader, validation, probe, every)
+    resume = checkpoint.first_good([Path(path) for path in order.checkpoints], context)
+    context.emit("stage", stage="training")
+    outcome: Outcome = train(spec.objective, nets, loader, plan, context, evaluation=evaluation, resume=resume)
+    tokenizer = folder / "tokenizer.json"
+    card = Card(order, spec, spec.modality, facts, [], dict(outcome.state.metrics), outcome.state.step, outcome.state.step, outcome.state.elapsed)
+    return finish(context, Finished(nets, outcome, card, tokenizer if tokenizer.exists() else None))
+
+
+def warn_of_small_batch(loader: Loader, plan: TrainPlan, context: RunContext) -> None:
+    """Tell the user where the data has fewer samples than a batch."""
+    if loader.batch_size < plan.batch_size:
+        text = f"only {loader.batch_size} samples to train on: every step uses all of them instead of batch_size {plan.batch_size}"
+        context.emit("message", level="warning", code="batch_clamped", message=text)
+
+
+def _probe(order: RunOrder, spec: PretrainSpec, modality: Modality, folder: Path, context: RunContext) -> Labelled | None:
+    if spec.probe is None:
+        return None
+    tokenizer = folder / "tokenizer.json"
+    dataset = Path(order.datasets[spec.probe.dataset])
+    source = modality.open(prepared(modality, dataset, Path(order.cache), tokenizer if tokenizer.exists() else None, context))
+    labels = np.asarray(source.labels if source.labels is not None else [], dtype=np.int64)
+    indices = np.flatnonzero(labels >= 0)
+    if len(np.unique(labels[indices])) < 2:
+        raise SpecError("no_classes", "the probe's dataset needs labels of at least two classes", "probe.dataset")
+    generator = np.random.Generator(np.random.Philox(key=[spec.seed, 5]))
+    indices = np.sort(generator.permutation(indices)[:_PROBE_SAMPLES])
+    return Labelled(source, indices, labels[indices])

@@ -1,0 +1,136 @@
+"""One run of the engine: `python -m ssl_core.run DIR`, where DIR holds `run.json` (docs/contracts.md §2).
+
+Works by hand with no service at all:
+
+    mkdir run && cat > run/run.json   # {"spec": {…resolved…}, "datasets": {"ds_x": "/path"}, "cache": "/tmp/cache"}
+    python -m ssl_core.run run        # events in run/events.jsonl, the model in run/artifact, the verdict in run/result.json
+
+Several processes: `torchrun --nproc-per-node 2 -m ssl_core.run DIR`, or `resources.processes` in the spec.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ssl_core.context import MemoryContext, RunContext
+from ssl_core.durable import write_json
+from ssl_core.errors import SpecError
+from ssl_core.run_context import FileContext
+from ssl_core.spec import FinetuneSpec, IngestSpec, PretrainSpec, RunOrder
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """SIGTERM (save and leave) when the supervisor dies: otherwise training would live on under pid 1 (M9)."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the call
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def read_order(workdir: Path) -> RunOrder:
+    """Raises SpecError `invalid_order`, naming the first field at fault."""
+    try:
+        return RunOrder.model_validate_json((workdir / "run.json").read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SpecError("invalid_order", f"run.json: {where}: {first['msg']}", where) from error
+    except OSError as error:
+        raise SpecError("invalid_order", f"{workdir} holds no readable run.json") from error
+
+
+def execute(order: RunOrder, context: RunContext) -> dict[str, Any]:
+    """Dispatch on the spec's type; returns the verdict. Raises what the run raises."""
+    spec = order.spec
+    if isinstance(spec, IngestSpec):
+        from ssl_core.data import ingest
+
+        context.emit("stage", stage="ingesting")
+        return {"status": "succeeded", "metrics": {}, "summary": ingest.run(order, context)}
+    import torch
+
+    if order.threads is not None:
+        torch.set_num_threads(order.threads)
+    if isinstance(spec, PretrainSpec):
+        from ssl_core.pretrain import pretrain
+
+        return pretrain(order, spec, context)
+    from ssl_core.finetune import finetune
+
+    assert isinstance(spec, FinetuneSpec)
+    return finetune(order, spec, context)
+
+
+def run(workdir: Path, context: RunContext) -> dict[str, Any]:
+    """Everything between `run.json` and the verdict; no exception of a run gets past it."""
+    from ssl_core.verdict import Stopped, failure
+
+    try:
+        return execute(read_order(workdir), context)
+    except Stopped as stop:
+        return {"status": "stopped", "reason": stop.reason, "step": 0}
+    except Exception as error:
+        traceback.print_exc()
+        return failure(error)
+
+
+def main(arguments: list[str]) -> int:
+    """The process: signals, ranks, the verdict written last."""
+    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
+        print("usage: python -m ssl_core.run DIR    (a folder that holds run.json)", file=sys.stderr)
+        return 2
+    die_with_parent()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    workdir = Path(arguments[0]).resolve()
+    (workdir / "result.json").unlink(missing_ok=True)
+    _become_torchrun(workdir)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return _follow(workdir)
+    context = FileContext(workdir)
+    context.listen_to_sigterm()
+    from ssl_core.distributed import process_group
+
+    with process_group():
+        verdict = run(workdir, context)
+    context.close()
+    write_json(workdir / "result.json", verdict)
+    return 0 if verdict["status"] != "failed" else 1
+
+
+def _become_torchrun(workdir: Path) -> None:
+    """Start again under torchrun where the spec asks for several processes and nobody has done so."""
+    try:
+        order = read_order(workdir)
+    except SpecError:
+        return  # `run` says it properly
+    processes = order.spec.resources.processes
+    if processes > 1 and not isinstance(order.spec, IngestSpec) and "WORLD_SIZE" not in os.environ:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "ssl_core.run", str(workdir)]
+        os.execv(sys.executable, [sys.executable, *torchrun])
+
+
+def _follow(workdir: Path) -> int:
+    """A rank above 0: trains along and writes nothing. SIGTERM is left to rank 0, which tells the others."""
+    from ssl_core.distributed import process_group
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with process_group():
+        verdict = run(workdir, MemoryContext(workdir))
+    return 0 if verdict["status"] != "failed" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

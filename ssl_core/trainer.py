@@ -1,0 +1,350 @@
+"""One loop for pretraining and fine-tuning: it cannot tell an objective from a task.
+
+What happens each step is written where it happens; there are no callbacks. The loop is deterministic on a CPU: a run
+killed at any step and resumed from its checkpoint ends with the same weights and the same series (except `time/…` and
+`throughput/…`) as one that was left alone, given the same number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ssl_core import checkpoint, distributed
+from ssl_core.batch import Batch
+from ssl_core.checkpoint import TrainState
+from ssl_core.context import RunContext, StopReason
+from ssl_core.data.loader import Loader
+from ssl_core.errors import NonFiniteError, OutOfMemoryError
+from ssl_core.fault import Fault
+from ssl_core.nets import Nets
+from ssl_core.optim import build_optimizer, clip, rate_factor, set_rate
+from ssl_core.spec import TrainPlan
+from ssl_core.throughput import Meter, peak_flops, step_flops, synchronize
+
+_MEASURE_FROM = 2  # the first steps of a process pay for allocation and kernel choice
+_RESERVE = 0.94  # of a `minutes` budget; the rest is for checkpoints and export
+
+
+class Learner(Protocol):
+    """What an objective and a task have in common."""
+
+    def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]: ...
+
+    def after_step(self, nets: Nets, progress: float) -> None: ...
+
+
+class Evaluation(Protocol):
+    """Scores taken now and then while training."""
+
+    watched: str | None
+    """The series early stopping watches, higher is better; None = the last weights are the result."""
+
+    def every(self, total_steps: int, steps_per_epoch: int) -> int:
+        """Steps between two evaluations."""
+
+    def measure(self, nets: Nets) -> dict[str, float]:
+        """Series by name. A pure function of the weights."""
+
+    def warnings(self, metrics: dict[str, float]) -> dict[str, str]:
+        """Sentences for the user by code; each code is sent once in a run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of `train` ended; `reason` is set where it was stopped from outside."""
+
+    status: Literal["done", "stopped"]
+    state: TrainState
+    reason: StopReason | None = None
+
+
+class TrainStep(nn.Module):
+    """What DDP wraps: calling the loss past the wrapper would skip the gradient sync without a word."""
+
+    def __init__(self, learner: Learner, nets: Nets) -> None:
+        super().__init__()
+        self.learner, self.nets = learner, nets
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.learner.loss(self.nets, batch)
+
+
+def train(
+    learner: Learner, nets: Nets, loader: Loader, plan: TrainPlan, context: RunContext, *,
+    evaluation: Evaluation | None = None, resume: Path | None = None,
+) -> Outcome:  # fmt: skip
+    """Train `nets` in place until the budget is spent, the score stops rising, or the context says stop.
+
+    Args:
+        learner: objective or task.
+        nets: on the device to train on.
+        loader: its batches.
+        plan: the resolved numbers.
+        context: where events go, and whether to stop.
+        evaluation: scores to take; its `watched` series decides early stopping and which weights are kept.
+        resume: a verified checkpoint folder.
+
+    Raises:
+        NonFiniteError: names the step whose loss or gradient was NaN or infinite.
+        OutOfMemoryError: the spec needs more memory than there is.
+        CheckpointError: `resume` belongs to another spec.
+    """
+    loop = _Loop(learner, nets, loader, plan, context, evaluation)
+    loop.begin(resume)
+    try:
+        return loop.run()
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise out_of_memory(loop.state.step, plan.batch_size) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "out of memory" in str(error).lower():
+            raise out_of_memory(loop.state.step, plan.batch_size) from error
+        raise
+    finally:
+        loop.slices.close()
+
+
+def out_of_memory(step: int, batch_size: int) -> OutOfMemoryError:
+    text = f"out of memory at step {step + 1} with batch_size {batch_size}; use a smaller batch_size or a smaller backbone"
+    return OutOfMemoryError("out_of_memory", text, "batch_size")
+
+
+class _Loop:
+    """The state of one call of `train`. Needs `begin` before `run`."""
+
+    def __init__(
+        self, learner: Learner, nets: Nets, loader: Loader, plan: TrainPlan, context: RunContext, evaluation: Evaluation | None
+    ) -> None:
+        self.learner, self.nets, self.loader, self.plan = learner, nets, loader, plan
+        self.context, self.evaluation = context, evaluation
+        self.device = next(nets.parameters()).device
+        self.optimizer = build_optimizer(nets, plan.optimizer, plan.learning_rate)
+        self.step_module = distributed.wrap(TrainStep(learner, nets))
+        self.meter = Meter(self.device, loader.tokens_per_step() / loader.batch_size)
+        self.state = TrainState()
+        self.best: dict[str, Tensor] | None = None
+        self.sums: dict[str, Tensor] = {}
+        self.bad_step = torch.tensor(-1, device=self.device)
+        self.saved_at, self.saved_step, self.told_at = time.monotonic(), -1, 0.0
+
+    def begin(self, resume: Path | None) -> None:
+        """Restore, start the reading thread, and only then set the generators (R13)."""
+        if resume is not None:
+            self.state, self.best = checkpoint.restore(resume, self.nets, self.optimizer)
+            self.sums = {k: torch.tensor(v, dtype=torch.float64, device=self.device) for k, v in self.state.sums.items()}
+            self.saved_step = self.state.step
+        elif (total := budget_steps(self.plan, self.loader)) is not None:
+            self._fix_schedule(total)
+        self.fault = Fault(first_attempt=resume is None)
+        self.first_step, self.fit_seconds = self.state.step, 0.0
+        self._measure_machine()
+        self.slices = self.loader.ahead(self.state.step)
+        if resume is not None:
+            checkpoint.restore_rng(resume)
+
+    def run(self) -> Outcome:
+        """The story of a run: step, log, evaluate, save; until done or told to stop."""
+        self.nets.train()
+        while not self._finished():
+            reason = self._stop_reason()
+            if reason is not None:
+                self._save()
+                return Outcome("stopped", self.state, reason)
+            self._step()
+            if self.state.total_steps == 0:
+                self._maybe_fit_schedule()
+            if self._due(self.state.log_every):
+                self._log()
+            if self.evaluation is not None and self._due(self.state.evaluate_every):
+                self._evaluate(self.evaluation)
+            self._tell_progress()
+            if self._save_due():
+                self._save()
+        if self.saved_step != self.state.step:
+            self._save()
+        if self.best is not None:
+            self.nets.load_state_dict(self.best)
+        return Outcome("done", self.state)
+
+    def _step(self) -> None:
+        """One optimizer step. Nothing here waits for the device, except the check for NaN on a CPU, where it is free."""
+        started, waited = time.perf_counter(), self.slices.waited
+        state, total = self.state, self.state.total_steps
+        batch = self.loader.batch(next(self.slices), self.device)
+        set_rate(self.optimizer, self._rate())
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
+            values = self.step_module(batch)
+        loss = self.fault.act(state.step + 1, values["loss"])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = clip(self.nets, self.plan.optimizer.clip_norm)
+        finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
+        self.bad_step = torch.where((self.bad_step < 0) & ~finite, state.step + 1, self.bad_step)
+        if self.device.type == "cpu":
+            self._check_finite()
+        self.optimizer.step()
+        state.step += 1
+        self.learner.after_step(self.nets, state.step / total if total else 0.0)
+        self._add({**values, "loss": loss, "grad_norm": norm})
+        state.examples += self.loader.batch_size
+        seconds = time.perf_counter() - started
+        state.elapsed += seconds
+        self.meter.count(self.loader.batch_size, seconds, self.slices.waited - waited)
+        if state.step > self.first_step + _MEASURE_FROM:
+            self.fit_seconds += seconds
+
+    def _add(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            value = value.detach().double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.state.counted += 1
+
+    def _rate(self) -> float:
+        # While a `minutes` budget still measures, warm up as a run of a thousand steps would.
+        total = self.state.total_steps or 1000
+        return self.plan.learning_rate * rate_factor(self.plan.optimizer, self.state.step, total)
+
+    def _check_finite(self) -> None:
+        step = int(self.bad_step.item())
+        if step >= 0:
+            text = (
+                f"the loss or its gradient became NaN or infinite at step {step}; try a lower optimizer.learning_rate, "
+                "a longer warmup_fraction, or precision fp32"
+            )
+            raise NonFiniteError("non_finite_loss", text, "optimizer.learning_rate")
+
+    def _log(self) -> None:
+        self._check_finite()
+        means = {name: float(distributed.mean(value).item()) / self.state.counted for name, value in sorted(self.sums.items())}
+        values = {f"train/{name}": value for name, value in means.items()}
+        values["train/learning_rate"] = self.optimizer.param_groups[-1]["lr"] / max(1e-30, self.optimizer.param_groups[-1]["scale"])
+        values["train/epoch"] = self.loader.epoch(self.state.step)
+        self.state.metrics.update(values)
+        self.sums, self.state.counted = {}, 0
+        self._emit("metrics", step=self.state.step, values={**values, **self.meter.read()})
+
+    def _evaluate(self, evaluation: Evaluation) -> None:
+        self._check_finite()
+        started = time.perf_counter()
+        state = self.state
+        self.nets.eval()
+        with torch.no_grad(), torch.random.fork_rng():
+            values = evaluation.measure(self.nets)
+        self.nets.train()
+        state.metrics.update(values)
+        self._emit("metrics", step=state.step, values=values)
+        for code, text in evaluation.warnings(values).items():
+            if code not in state.warned:
+                state.warned.append(code)
+                self._emit("message", level="warning", code=code, message=text, step=state.step)
+        if evaluation.watched is not None:
+            self._watch(values[evaluation.watched])
+        state.elapsed += time.perf_counter() - started
+
+    def _watch(self, score: float) -> None:
+        state = self.state
+        if state.best is None or score > state.best:
+            state.best, state.best_step, state.stale = score, state.step, 0
+            self.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.nets.state_dict().items()}
+        else:
+            state.stale += 1
+
+    def _save(self) -> None:
+        self._check_finite()
+        if distributed.is_main():
+            self.state.sums = {name: float(value.item()) for name, value in self.sums.items()}
+            path = checkpoint.save(self.context.workdir, self.nets, self.optimizer, self.state, self.best)
+            relative = path.relative_to(self.context.workdir).as_posix()
+            self._emit("checkpoint", step=self.state.step, path=relative, metrics=dict(list(self.state.metrics.items())[:50]))
+        self.saved_at, self.saved_step = time.monotonic(), self.state.step
+
+    def _finished(self) -> bool:
+        spent = 0 < self.state.total_steps <= self.state.step
+        return spent or (self.plan.patience is not None and self.state.stale >= self.plan.patience)
+
+    def _due(self, every: int) -> bool:
+        """Every so many steps, and at the last one."""
+        return every > 0 and (self.state.step % every == 0 or self.state.step == self.state.total_steps)
+
+    def _save_due(self) -> bool:
+        every = self.plan.checkpoint_every_steps
+        if every is not None:
+            return self.state.step % every == 0
+        return time.monotonic() - self.saved_at > 60
+
+    def _stop_reason(self) -> StopReason | None:
+        words: tuple[StopReason, ...] = ("drain", "pause", "cancel")
+        if distributed.world_size() > 1 and self.state.step % 8:
+            return None
+        reason = self.context.should_stop()
+        shared = distributed.agree(0 if reason is None else 1 + words.index(reason))
+        return words[shared - 1] if shared else None
+
+    def _fix_schedule(self, total: int) -> None:
+        self.state.total_steps = total
+        self.state.log_every = min(50, max(1, total // 500))
+        if self.evaluation is not None:
+            self.state.evaluate_every = self.evaluation.every(total, self.loader.steps_per_epoch)
+
+    def _maybe_fit_schedule(self) -> None:
+        """Fix the length of a `minutes` run from the steps measured so far (5 % of the time, at most 10 s)."""
+        state, minutes = self.state, self.plan.budget.minutes
+        steps = state.step - self.first_step - _MEASURE_FROM
+        seconds = 60.0 * (minutes or 0.0)
+        if steps < 3 or self.fit_seconds < min(10.0, 0.05 * seconds):
+            return
+        synchronize(self.device)
+        before, evaluations = state.elapsed, 0
+        if self.evaluation is not None:
+            self._evaluate(self.evaluation)
+            evaluations = 10
+        cost = (state.elapsed - before) * evaluations
+        left = max(0.0, seconds * _RESERVE - state.elapsed - cost)
+        total = distributed.agree(state.step + max(1, int(left / (self.fit_seconds / steps))))
+        self._fix_schedule(total)
+        text = f"{minutes:g} minutes allow {total} steps of {self.fit_seconds / steps:.3f} s; the schedule is fixed to that"
+        self._emit("message", level="info", code="schedule_fitted", message=text, step=state.step)
+
+    def _measure_machine(self) -> None:
+        """FLOPs of a step and of the device, for `throughput/mfu`; costs one forward pass."""
+        if self._finished():
+            return
+        self.nets.eval()
+        batch = self.loader.batch(self.loader.read(self.state.step), self.device)
+        self.meter.flops = step_flops(lambda: self.learner.loss(self.nets, batch)) * distributed.world_size()
+        self.meter.peak = peak_flops(self.device, self.plan.precision) * distributed.world_size()
+
+    def _tell_progress(self) -> None:
+        now, state = time.monotonic(), self.state
+        if now - self.told_at < 1.0 and state.step != state.total_steps:
+            return
+        self.told_at = now
+        pace = state.elapsed / max(1, state.step)
+        eta = pace * (state.total_steps - state.step) if state.total_steps else None
+        rate = self.meter.examples_per_second
+        total = state.total_steps or state.step
+        self._emit("progress", stage="training", step=state.step, total_steps=total, examples_per_second=rate, eta_seconds=eta)
+
+    def _emit(self, type: str, **fields: object) -> None:
+        if distributed.is_main():
+            self.context.emit(type, **fields)
+
+
+def budget_steps(plan: TrainPlan, loader: Loader) -> int | None:
+    """Optimizer steps of a budget; None for `minutes`, which must be measured."""
+    budget = plan.budget
+    if budget.steps is not None:
+        return budget.steps
+    if budget.epochs is not None:
+        return max(1, round(budget.epochs * loader.steps_per_epoch))
+    if budget.examples is not None:
+        return max(1, math.ceil(budget.examples / loader.batch_size))
+    if budget.tokens is not None:
+        return max(1, math.ceil(budget.tokens / loader.tokens_per_step()))
+    return None
