@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-# Never absolute, never upwards: no part is `.` or `..`.
+
+def _stays_below(path: str) -> str:
+    if any(part in (".", "..") for part in path.split("/")):
+        raise ValueError(f"the path {path!r} leaves its folder")
+    return path
+
+
 FilePath = Annotated[
-    str, StringConstraints(pattern=r"^(?!\.{1,2}(/|$))[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", max_length=400)
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", max_length=400),
+    AfterValidator(_stays_below),
 ]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Role = Literal["dataset", "validation", "probe", "upload", "model"]
@@ -28,12 +35,6 @@ class RemoteFile(Reply):
     size: int = Field(ge=0)
     sha256: Sha256
     url: str = Field(pattern=r"^/[^/]")
-
-    def below(self, folder: Path) -> Path:
-        """Where it belongs under `folder`. Raises ValueError if it would leave it."""
-        if ".." in self.path.split("/"):
-            raise ValueError(f"the path {self.path!r} leaves its folder")
-        return folder / self.path
 
 
 class Input(Reply):

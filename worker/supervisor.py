@@ -1,0 +1,103 @@
+"""The worker's heart: slots that work tickets off, whoever rings. Knows neither Celery nor torch nor the database."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from typing import Any
+
+from pydantic import ValidationError
+
+from worker import processes
+from worker.api_client import ApiClient, ApiTrouble, LeaseLost, Patience, Refused
+from worker.attempt import Attempt
+from worker.cache import Cache
+from worker.notes import Notebook
+from worker.settings import WorkerSettings
+
+CLAIM_PATIENCE = 5.0
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Claims jobs into a fixed number of slots.
+
+    Args:
+        settings: the worker's.
+
+    Raises:
+        OSError: the worker's folder cannot be written.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._client = ApiClient(settings)
+        self._notebook = Notebook(settings.root)
+        self._cache = Cache(settings.root, settings.cache_bytes)
+        self._free = threading.Semaphore(settings.slots)
+        self._running = threading.Condition()
+        self._held = 0
+        self.drain = threading.Event()
+
+    def recover(self) -> None:
+        """End and give back what an earlier worker on this host left behind. Call before the first claim."""
+        for note in self._notebook.recover(self._client):
+            log.warning("%s: its supervisor died; ending and releasing it", note.ticket.name)
+        self._cache.evict()
+
+    def ring(self, job_id: str | None) -> int:
+        """Try to claim `job_id` (None = any) and work it off, then whatever else is queued; how many were done.
+
+        Returns at once where all slots are taken: a slot that becomes free looks for more by itself.
+        """
+        if self.drain.is_set() or not self._free.acquire(blocking=False):
+            return 0
+        with self._running:
+            self._held += 1
+        done = 0
+        try:
+            while not self.drain.is_set() and self._claim_and_run(job_id if not done else None):
+                done += 1
+        finally:
+            self._free.release()
+            with self._running:
+                self._held -= 1
+                self._running.notify_all()
+        return done
+
+    def wait_until_idle(self, seconds: float) -> bool:
+        """False if a job is still held after `seconds`."""
+        with self._running:
+            return self._running.wait_for(lambda: self._held == 0, timeout=seconds)
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._client.close()
+
+    def _claim_and_run(self, job_id: str | None) -> bool:
+        claimed_at = time.monotonic()
+        try:
+            ticket = self._client.claim(job_id, _whoami(), Patience(CLAIM_PATIENCE, self.drain))
+        except Refused as refusal:
+            log.error("the API refuses this worker: %s; is GROUNDWORK_WORKER_TOKEN the API's?", refusal)
+            return False
+        except LeaseLost:
+            return False
+        except (ApiTrouble, ValidationError) as trouble:
+            log.warning("claiming failed: %s", trouble)
+            return False
+        if ticket is None:
+            return False
+        log.info("%s: claimed (%s)", ticket.name, ticket.spec.get("type"))
+        status = Attempt(self._client, ticket, self._settings, self.drain, claimed_at).run(self._notebook, self._cache)
+        log.info("%s: %s", ticket.name, status)
+        self._cache.evict()
+        return True
+
+
+def _whoami() -> dict[str, Any]:
+    host = socket.gethostname()
+    return {"name": f"{host}-{os.getpid()}", "host": host, "pid": os.getpid(), "boot_id": processes.boot_id()}
