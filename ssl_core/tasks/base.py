@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
+    from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
 
 
@@ -27,6 +28,15 @@ class Task(Value):
     paper: ClassVar[str] = ""
     best_metric: ClassVar[str]
     """The held-out metric that early stopping watches; higher is better."""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the encoder keeps its weights (a linear probe): its vectors are then computed once."""
+        return False
+
+    def training_views(self, modality: Modality) -> tuple[str, ...]:
+        """`views`, each replaced by `plain` where the modality does not have it."""
+        return tuple(name if name in modality.views else "plain" for name in self.views)
 
     def build(self, encoder: Encoder, classes: list[str]) -> Nets:
         """The encoder with this task's head over `classes` (empty where the task has none)."""
