@@ -13,10 +13,12 @@ from email.message import Message
 from typing import Any
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 
 from app.errors import ApiError, NotAcceptable, TooLarge, Unprocessable, UnsupportedMedia
 
 MAX_INTEGER = 2**63 - 1
+_LARGE = 1 << 18  # bytes of JSON that are parsed in a thread, off the event loop
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WORDS = {
     "not_finite": "is not a finite number; NaN, Infinity and numbers beyond 1.8e308 are not allowed.",
@@ -43,7 +45,9 @@ async def read_json(request: Request, limit: int, required: bool) -> tuple[bytes
             raise ApiError("body_required", "This request needs a JSON body.")
         return raw, None
     _check_content_type(request)
-    return raw, parse_json(raw)
+    if len(raw) < _LARGE:
+        return raw, parse_json(raw)
+    return raw, await run_in_threadpool(parse_json, raw)
 
 
 async def read_capped(request: Request, limit: int) -> bytes:
