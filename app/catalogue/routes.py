@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
 
@@ -10,9 +10,10 @@ from app.catalogue import service
 from app.catalogue.schemas import BackboneList, ObjectiveList, TaskList
 from app.deps import ReadKey
 from app.edge import api_router
+from ssl_core.modalities import MODALITIES
 
 router = api_router("catalogue")
-Modality = Annotated[str | None, Query(max_length=32, description="only what fits this modality", examples=["text"])]
+Modality = Annotated[Literal[tuple(MODALITIES)] | None, Query(description="only what fits this modality")]  # type: ignore[valid-type]
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "the list with the `ETag` of `If-None-Match`"}}
 
 

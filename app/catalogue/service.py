@@ -28,7 +28,8 @@ class Catalogue:
 @cache
 def objectives(modality: str | None) -> Catalogue:
     """Every objective, or those that fit a modality."""
-    return _render([_objective(name, kind) for name, kind in OBJECTIVES.items() if modality in (None, *kind.modalities)])
+    found = {name: kind for name, kind in OBJECTIVES.items() if modality in (None, *kind.modalities)}
+    return _render([_objective(name, kind) for name, kind in found.items()])
 
 
 @cache

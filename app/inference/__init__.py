@@ -1,1 +1,1 @@
-"""Embeddings and predictions: authenticate, read the input, forward to the inference role, answer in the known shape."""
+"""Embeddings and predictions: authenticate, read the input, forward it, answer in the known shape."""

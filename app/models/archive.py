@@ -35,10 +35,11 @@ def zip_stream(store: Store, files: list[StoredFile]) -> Iterator[bytes]:
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
         for file in files:
             entry = _entry(file["path"], file["size"])
-            with archive.open(entry, "w") as target:
-                for block in store.read(file["key"]):
-                    target.write(block)
-                    yield sink.take()
+            target = archive.open(entry, "w")
+            for block in store.read(file["key"]):
+                target.write(block)
+                yield sink.take()
+            target.close()
             yield sink.take()
         if not any(file["path"] == "manifest.json" for file in files):
             listed = [{"path": file["path"], "size": file["size"], "sha256": file["sha256"]} for file in files]

@@ -1,0 +1,94 @@
+"""Reading `input`: every accepted spelling becomes one list of items, and an error names the item at fault."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import Unprocessable
+from app.inference.schemas import MAX_CHARACTERS, MAX_INPUTS, MAX_TOKENS
+
+_DATA_URI = re.compile(r"data:image/(?:jpeg|jpg|png|webp);base64,")
+_SHAPES = 'a string, a list of token ids, {"text": …}, {"image": "data:image/…;base64,…"} or {"dataset": …, "row": …}'
+
+
+@dataclass(frozen=True)
+class RowRef:
+    """One row of a dataset, still to be read."""
+
+    dataset: str
+    row: int
+    param: str
+
+
+Item = dict[str, Any] | RowRef
+"""What goes to the inference role (docs/contracts.md §6), or a row that has to be read first."""
+
+
+def read_input(given: Any) -> list[Item]:
+    """The items of `input`, checked as far as can be told without the model.
+
+    Raises:
+        Unprocessable: `invalid_input`, `empty_input`, `input_too_long`, `too_many_inputs`; `param` is `input` or
+            `input[3]`.
+    """
+    if not isinstance(given, list) or (given and all(type(one) is int for one in given)):
+        return [_item(given, "input")]
+    if not given:
+        raise Unprocessable("empty_input", "`input` is an empty list.", "input")
+    if len(given) > MAX_INPUTS:
+        words = f"`input` holds {len(given)} items; {MAX_INPUTS} are allowed."
+        raise Unprocessable("too_many_inputs", words, "input")
+    return [_item(one, f"input[{number}]") for number, one in enumerate(given)]
+
+
+def _item(given: Any, param: str) -> Item:
+    if isinstance(given, str):
+        return {"text": _text(given, param)}
+    if isinstance(given, list):
+        return {"tokens": _tokens(given, param)}
+    if isinstance(given, dict):
+        return _object(given, param)
+    raise Unprocessable("invalid_input", f"`{param}` must be {_SHAPES}.", param)
+
+
+def _object(given: dict[str, Any], param: str) -> Item:
+    match given:
+        case {"text": str(text), **rest} if not rest:
+            return {"text": _text(text, param)}
+        case {"image": str(uri), **rest} if not rest:
+            return {"image": _picture(uri, param)}
+        case {"dataset": str(dataset), "row": int(row), **rest} if not rest and type(row) is int and row >= 0:
+            return RowRef(dataset, row, param)
+    raise Unprocessable("invalid_input", f"`{param}` must be {_SHAPES}.", param)
+
+
+def _text(text: str, param: str) -> str:
+    if not text.strip():
+        raise Unprocessable("empty_input", f"`{param}` is an empty text.", param)
+    if len(text) > MAX_CHARACTERS:
+        words = f"`{param}` has {len(text)} characters; {MAX_CHARACTERS} are allowed."
+        raise Unprocessable("input_too_long", words, param)
+    return text
+
+
+def _tokens(tokens: list[Any], param: str) -> list[int]:
+    if not tokens:
+        raise Unprocessable("empty_input", f"`{param}` is an empty list.", param)
+    if any(type(token) is not int or token < 0 for token in tokens):
+        raise Unprocessable("invalid_input", f"`{param}` must be a list of token ids, whole numbers from 0.", param)
+    if len(tokens) > MAX_TOKENS:
+        raise Unprocessable("input_too_long", f"`{param}` has {len(tokens)} tokens; {MAX_TOKENS} are allowed.", param)
+    return tokens
+
+
+def _picture(uri: str, param: str) -> str:
+    """The base64 part of a data URI; what it holds is for the inference role to say."""
+    head = _DATA_URI.match(uri[:64])
+    if head is None:
+        words = "must be a data URI of a JPEG, PNG or WebP file, such as data:image/png;base64,…"
+        raise Unprocessable("invalid_input", f"`{param}` {words}", param)
+    if head.end() == len(uri):
+        raise Unprocessable("empty_input", f"`{param}` is an empty picture.", param)
+    return uri[head.end() :]

@@ -1,0 +1,43 @@
+"""`/v1/embeddings` and `/v1/predictions`. Async, and no database session is held while the model computes (T14)."""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from app.deps import PlatformDep, ReadKey
+from app.edge import api_router, body_limit
+from app.inference import service
+from app.inference.forward import client_of, lifespan
+from app.inference.schemas import EmbeddingList, EmbeddingRequest, PredictionList, PredictionRequest
+
+MAX_BODY_BYTES = 32 * 2**20
+
+router = api_router("inference")
+router.lifespan_context = lifespan
+
+
+@router.post("/embeddings", response_model=EmbeddingList)
+@body_limit(MAX_BODY_BYTES)
+async def create_embeddings(
+    body: EmbeddingRequest, request: Request, key: ReadKey, platform: PlatformDep
+) -> Response:
+    """Vectors for texts, token lists, pictures or rows of a dataset, in the OpenAI shape."""
+    order = await run_in_threadpool(service.embedding_order, platform, key.project_id, body)
+    answer = await client_of(request.app).post("/embed", order)
+    return _json(await run_in_threadpool(service.embedding_reply, body, answer))
+
+
+@router.post("/predictions", response_model=PredictionList)
+@body_limit(MAX_BODY_BYTES)
+async def create_predictions(
+    body: PredictionRequest, request: Request, key: ReadKey, platform: PlatformDep
+) -> Response:
+    """A fine-tuned model's answers: for classification a label and every class's probability."""
+    order = await run_in_threadpool(service.prediction_order, platform, key.project_id, body)
+    answer = await client_of(request.app).post("/predict", order)
+    return _json(await run_in_threadpool(service.prediction_reply, body, answer))
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
