@@ -89,9 +89,7 @@ def save(
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Every tensor as its own contiguous CPU copy: safetensors refuses memory shared between names (tied weights)."""
-    save_file(
-        {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}, path
-    )
+    save_file({name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}, path)
 
 
 def first_good(candidates: list[Path], context: RunContext) -> Path | None:
@@ -112,9 +110,7 @@ def first_good(candidates: list[Path], context: RunContext) -> Path | None:
     return None
 
 
-def restore(
-    folder: Path, nets: nn.Module, optimizer: Optimizer
-) -> tuple[TrainState, dict[str, Tensor] | None]:
+def restore(folder: Path, nets: nn.Module, optimizer: Optimizer) -> tuple[TrainState, dict[str, Tensor] | None]:
     """Fill `nets` and `optimizer` from a verified checkpoint. Generators are restored apart, last (R13).
 
     Raises:

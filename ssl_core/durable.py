@@ -57,9 +57,7 @@ def committed(final: Path, **extra: Any) -> Iterator[Path]:
     temp.mkdir()
     try:
         yield temp
-        entries = [
-            _entry(temp, path) for path in sorted(temp.rglob("*")) if path.is_file() and path.name != MANIFEST
-        ]
+        entries = [_entry(temp, path) for path in sorted(temp.rglob("*")) if path.is_file() and path.name != MANIFEST]
         write_json(temp / MANIFEST, {**extra, "files": entries})
         for folder in (path for path in temp.rglob("*") if path.is_dir()):
             sync(folder)

@@ -95,7 +95,10 @@ def export(workdir: Path, nets: Nets, card: Card, tokenizer: Path | None) -> dic
     """Commit `workdir/artifact` and return its `config.json`."""
     config = _config(nets, card)
     with committed(workdir / "artifact") as folder:
-        write_tensors(folder / "model.safetensors", {name: value.float() if value.is_floating_point() else value for name, value in nets.state_dict().items()})
+        write_tensors(
+            folder / "model.safetensors",
+            {name: value.float() if value.is_floating_point() else value for name, value in nets.state_dict().items()},
+        )
         (folder / "config.json").write_text(json.dumps(config, allow_nan=False, indent=1))
         (folder / "card.json").write_text(json.dumps(plain(_card(card)), allow_nan=False, indent=1))
         if tokenizer is not None:

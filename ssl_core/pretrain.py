@@ -51,8 +51,21 @@ class PretrainEvaluation:
 
     watched = None
 
-    def __init__(self, objective: Objective, loader: Loader, validation: NDArray[np.int64], probe: Labelled | None, every: int | None) -> None:
-        self._objective, self._loader, self._validation, self._probe, self._every = objective, loader, validation, probe, every
+    def __init__(
+        self,
+        objective: Objective,
+        loader: Loader,
+        validation: NDArray[np.int64],
+        probe: Labelled | None,
+        every: int | None,
+    ) -> None:
+        self._objective, self._loader, self._validation, self._probe, self._every = (
+            objective,
+            loader,
+            validation,
+            probe,
+            every,
+        )
         documents = validation if loader.unit == "document" else np.arange(loader.source.count("document"))
         if len(documents) < 2:
             documents = np.arange(loader.source.count("document"))
@@ -85,7 +98,9 @@ class PretrainEvaluation:
         for start in range(0, min(len(self._validation), _VALIDATION_BATCHES * size) - size + 1, size or 1):
             samples = self._validation[start : start + size]
             seeds = sample_seeds(loader.seed, 0, torch.from_numpy(samples.copy()))
-            batch = make_batch(loader.modality, loader.views, read_slice(loader.source, loader.unit, samples, seeds), device)
+            batch = make_batch(
+                loader.modality, loader.views, read_slice(loader.source, loader.unit, samples, seeds), device
+            )
             for name, value in self._objective.loss(nets, batch).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
             batches += 1
@@ -114,7 +129,9 @@ def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[s
     nets = spec.objective.build(encoder).to(device)
     count = source.count(spec.modality.views[spec.objective.views[0]])
     kept, validation = held_out(count, plan.validation_fraction, spec.seed)
-    loader = Loader(source, spec.modality, spec.objective.views, indices=kept, batch_size=plan.batch_size, seed=spec.seed)
+    loader = Loader(
+        source, spec.modality, spec.objective.views, indices=kept, batch_size=plan.batch_size, seed=spec.seed
+    )
     warn_of_small_batch(loader, plan, context)
     probe = _probe(order, spec, spec.modality, folder, context)
     every = spec.probe.every_steps if spec.probe is not None else None
@@ -123,7 +140,17 @@ def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[s
     context.emit("stage", stage="training")
     outcome: Outcome = train(spec.objective, nets, loader, plan, context, evaluation=evaluation, resume=resume)
     tokenizer = folder / "tokenizer.json"
-    card = Card(order, spec, spec.modality, facts, [], dict(outcome.state.metrics), outcome.state.step, outcome.state.step, outcome.state.elapsed)
+    card = Card(
+        order,
+        spec,
+        spec.modality,
+        facts,
+        [],
+        dict(outcome.state.metrics),
+        outcome.state.step,
+        outcome.state.step,
+        outcome.state.elapsed,
+    )
     return finish(context, Finished(nets, outcome, card, tokenizer if tokenizer.exists() else None))
 
 
@@ -134,12 +161,16 @@ def warn_of_small_batch(loader: Loader, plan: TrainPlan, context: RunContext) ->
         context.emit("message", level="warning", code="batch_clamped", message=text)
 
 
-def _probe(order: RunOrder, spec: PretrainSpec, modality: Modality, folder: Path, context: RunContext) -> Labelled | None:
+def _probe(
+    order: RunOrder, spec: PretrainSpec, modality: Modality, folder: Path, context: RunContext
+) -> Labelled | None:
     if spec.probe is None:
         return None
     tokenizer = folder / "tokenizer.json"
     dataset = Path(order.datasets[spec.probe.dataset])
-    source = modality.open(prepared(modality, dataset, Path(order.cache), tokenizer if tokenizer.exists() else None, context))
+    source = modality.open(
+        prepared(modality, dataset, Path(order.cache), tokenizer if tokenizer.exists() else None, context)
+    )
     labels = np.asarray(source.labels if source.labels is not None else [], dtype=np.int64)
     indices = np.flatnonzero(labels >= 0)
     if len(np.unique(labels[indices])) < 2:

@@ -118,7 +118,15 @@ def _become_torchrun(workdir: Path) -> None:
         return  # `run` says it properly
     processes = order.spec.resources.processes
     if processes > 1 and not isinstance(order.spec, IngestSpec) and "WORLD_SIZE" not in os.environ:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "ssl_core.run", str(workdir)]
+        torchrun = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={processes}",
+            "-m",
+            "ssl_core.run",
+            str(workdir),
+        ]
         os.execv(sys.executable, [sys.executable, *torchrun])
 
 

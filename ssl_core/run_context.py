@@ -48,9 +48,7 @@ class FileContext:
         """Raises ValueError where an event does not have the shape of `ssl_core.events`."""
         if type == "message":
             fields["message"] = fields["message"][:4000]
-        event = EVENT.validate_python(
-            {"type": type, "seq": self._seq + 1, "time": time.time(), **plain(fields)}
-        )
+        event = EVENT.validate_python({"type": type, "seq": self._seq + 1, "time": time.time(), **plain(fields)})
         line = json.dumps(event.model_dump(exclude_none=True), allow_nan=False).encode() + b"\n"
         if len(line) > MAX_LINE_BYTES:
             raise ValueError(f"a {type} event of {len(line)} bytes is over the limit of {MAX_LINE_BYTES}")

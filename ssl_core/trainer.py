@@ -111,7 +111,9 @@ def train(
 
 
 def out_of_memory(step: int, batch_size: int) -> OutOfMemoryError:
-    text = f"out of memory at step {step + 1} with batch_size {batch_size}; use a smaller batch_size or a smaller backbone"
+    text = (
+        f"out of memory at step {step + 1} with batch_size {batch_size}; use a smaller batch_size or a smaller backbone"
+    )
     return OutOfMemoryError("out_of_memory", text, "batch_size")
 
 
@@ -119,7 +121,13 @@ class _Loop:
     """The state of one call of `train`. Needs `begin` before `run`."""
 
     def __init__(
-        self, learner: Learner, nets: Nets, loader: Loader, plan: TrainPlan, context: RunContext, evaluation: Evaluation | None
+        self,
+        learner: Learner,
+        nets: Nets,
+        loader: Loader,
+        plan: TrainPlan,
+        context: RunContext,
+        evaluation: Evaluation | None,
     ) -> None:
         self.learner, self.nets, self.loader, self.plan = learner, nets, loader, plan
         self.context, self.evaluation = context, evaluation
@@ -137,7 +145,9 @@ class _Loop:
         """Restore, start the reading thread, and only then set the generators (R13)."""
         if resume is not None:
             self.state, self.best = checkpoint.restore(resume, self.nets, self.optimizer)
-            self.sums = {k: torch.tensor(v, dtype=torch.float64, device=self.device) for k, v in self.state.sums.items()}
+            self.sums = {
+                k: torch.tensor(v, dtype=torch.float64, device=self.device) for k, v in self.state.sums.items()
+            }
             self.saved_step = self.state.step
         elif (total := budget_steps(self.plan, self.loader)) is not None:
             self._fix_schedule(total)
@@ -221,9 +231,14 @@ class _Loop:
 
     def _log(self) -> None:
         self._check_finite()
-        means = {name: float(distributed.mean(value).item()) / self.state.counted for name, value in sorted(self.sums.items())}
+        means = {
+            name: float(distributed.mean(value).item()) / self.state.counted
+            for name, value in sorted(self.sums.items())
+        }
         values = {f"train/{name}": value for name, value in means.items()}
-        values["train/learning_rate"] = self.optimizer.param_groups[-1]["lr"] / max(1e-30, self.optimizer.param_groups[-1]["scale"])
+        values["train/learning_rate"] = self.optimizer.param_groups[-1]["lr"] / max(
+            1e-30, self.optimizer.param_groups[-1]["scale"]
+        )
         values["train/epoch"] = self.loader.epoch(self.state.step)
         self.state.metrics.update(values)
         self.sums, self.state.counted = {}, 0
@@ -261,7 +276,9 @@ class _Loop:
             self.state.sums = {name: float(value.item()) for name, value in self.sums.items()}
             path = checkpoint.save(self.context.workdir, self.nets, self.optimizer, self.state, self.best)
             relative = path.relative_to(self.context.workdir).as_posix()
-            self._emit("checkpoint", step=self.state.step, path=relative, metrics=dict(list(self.state.metrics.items())[:50]))
+            self._emit(
+                "checkpoint", step=self.state.step, path=relative, metrics=dict(list(self.state.metrics.items())[:50])
+            )
         self.saved_at, self.saved_step = time.monotonic(), self.state.step
 
     def _finished(self) -> bool:
@@ -329,7 +346,9 @@ class _Loop:
         eta = pace * (state.total_steps - state.step) if state.total_steps else None
         rate = self.meter.examples_per_second
         total = state.total_steps or state.step
-        self._emit("progress", stage="training", step=state.step, total_steps=total, examples_per_second=rate, eta_seconds=eta)
+        self._emit(
+            "progress", stage="training", step=state.step, total_steps=total, examples_per_second=rate, eta_seconds=eta
+        )
 
     def _emit(self, type: str, **fields: object) -> None:
         if distributed.is_main():

@@ -51,7 +51,14 @@ class Loader:
     """
 
     def __init__(
-        self, source: Source, modality: Modality, views: tuple[str, ...], *, indices: NDArray[np.int64], batch_size: int, seed: int
+        self,
+        source: Source,
+        modality: Modality,
+        views: tuple[str, ...],
+        *,
+        indices: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
     ) -> None:
         self.source, self.modality, self.views, self.seed = source, modality, views, seed
         self.indices = np.asarray(indices, dtype=np.int64)
@@ -91,7 +98,9 @@ class Loader:
     def read(self, step: int) -> Slice:
         """This process's share of a step, from the memory maps."""
         samples = self.samples(step)[distributed.rank() :: distributed.world_size()]
-        return read_slice(self.source, self.unit, samples, sample_seeds(self.seed, step, torch.from_numpy(samples.copy())))
+        return read_slice(
+            self.source, self.unit, samples, sample_seeds(self.seed, step, torch.from_numpy(samples.copy()))
+        )
 
     def batch(self, part: Slice, device: torch.device) -> Batch:
         """Move a slice to the device and make the views there."""

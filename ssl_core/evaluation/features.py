@@ -27,7 +27,9 @@ def plain_batches(
 
 
 @torch.no_grad()
-def features(encoder: Encoder, source: Source, modality: Modality, indices: NDArray[np.int64], device: torch.device) -> Tensor:
+def features(
+    encoder: Encoder, source: Source, modality: Modality, indices: NDArray[np.int64], device: torch.device
+) -> Tensor:
     """(len(indices), D) float32 on the CPU, in the order of `indices`; the encoder is put in evaluation mode meanwhile."""
     training = encoder.training
     encoder.eval()

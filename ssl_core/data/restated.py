@@ -1,0 +1,50 @@
+"""A dataset read with another one's constants: a model must see every picture normalised as in its training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ssl_core.modalities.base import Raw, Source, Unit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_CONSTANTS = ("mean", "std")
+
+
+class Restated:
+    """`source` with the `mean` and `std` of `facts` where those have any, and labels counted in `classes`.
+
+    Args:
+        source: prepared data.
+        facts: of the model that will read it.
+        classes: the model's classes; a label that is not among them becomes -1.
+    """
+
+    def __init__(self, source: Source, facts: dict[str, Any], classes: list[str]) -> None:
+        import numpy as np
+
+        self._source = source
+        self.facts = {**source.facts, **{name: facts[name] for name in _CONSTANTS if name in facts}}
+        self.classes = classes
+        self.labels: NDArray[np.int32] | None = None
+        if source.labels is not None:
+            table = [classes.index(name) if name in classes else -1 for name in source.classes]
+            self.labels = np.asarray([*table, -1], dtype=np.int32)[np.asarray(source.labels)]
+
+    def count(self, unit: Unit) -> int:
+        return self._source.count(unit)
+
+    def lengths(self) -> NDArray[np.int64]:
+        return self._source.lengths()
+
+    def read(self, unit: Unit, indices: NDArray[np.int64], seeds: NDArray[np.int64] | None = None) -> Raw:
+        import numpy as np
+
+        raw = dict(self._source.read(unit, indices, seeds))
+        for name in _CONSTANTS:
+            if name in raw:
+                row = np.asarray(self.facts[name], dtype=raw[name].dtype)
+                raw[name] = np.broadcast_to(row, raw[name].shape).copy()
+        return raw

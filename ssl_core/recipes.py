@@ -1,0 +1,260 @@
+"""From what a user sent to a spec with every number in it. Imports without torch.
+
+`resolve` fills each None by the recipe of the modality, the objective and the queue, then checks the whole against the
+data and the machine. A resolved spec resolves to itself, so sending back what the API showed repeats the run.
+
+Recipes, with what they cost (two CPU cores) and what to expect:
+
+* text, `cpu` queue: a Transformer of 4 layers and width 256 over 128 tokens; 3,000 steps of 32 rows take about 20
+  minutes and cut the masked-token loss from ln(vocabulary) to about half of it on a pool of a few MB.
+* image, `cpu`: a small conv net at the pictures' own size up to 64 px; 30 passes over 10,000 pictures of 32 px take
+  about 40 minutes; a linear probe of its features beats raw pixels well before that.
+* `gpu` queue: the base Transformer or a ResNet-18, bf16, larger batches.
+* fine-tuning: minutes; held-out labels stop it early.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, TypeVar
+
+from ssl_core.errors import SpecError
+from ssl_core.estimates import Estimate, encoder_parameters, memory_bytes, samples, steps_of, tokens_per_sample
+from ssl_core.modalities import MODALITIES
+from ssl_core.modalities.base import Modality
+from ssl_core.objectives.base import Objective
+from ssl_core.spec import FAMILIES, Budget, DatasetFacts, EncoderSpec, FinetuneSpec, ModelFacts, PretrainSpec
+from ssl_core.tasks.base import Task
+
+__all__ = ["Estimate", "estimate", "resolve"]
+
+Spec = TypeVar("Spec", PretrainSpec, FinetuneSpec)
+_BATCH = {("text", "cpu"): 32, ("text", "gpu"): 256, ("image", "cpu"): 128, ("image", "gpu"): 512}
+_GPU_BYTES = 141 * 10**9
+"""The largest single GPU in common use; the worker itself answers with class `oom` where its own is smaller."""
+
+
+def resolve(
+    spec: Spec, dataset: DatasetFacts, base: ModelFacts | None = None, *, memory_limit: int | None = None
+) -> Spec:
+    """The spec with nothing left to choose.
+
+    Args:
+        spec: as sent.
+        dataset: facts of `spec.dataset`.
+        base: facts of `spec.model`, where it names one.
+        memory_limit: bytes a run may take; None = this machine's memory (queue `cpu`) or a large GPU's.
+
+    Raises:
+        SpecError: `modality_mismatch`, `backbone_mismatch`, `dataset_too_small`, `no_classes`, `infeasible_config`;
+            `param` is the field to change.
+    """
+    if dataset.rows < 2:
+        raise SpecError(
+            "dataset_too_small", f"the dataset has {dataset.rows} rows; training needs at least 2", "dataset"
+        )
+    learner = _check_modality(spec, dataset)
+    modality = _modality(spec, dataset, base)
+    backbone = _backbone(spec, modality, base)
+    _check_backbone(learner, backbone, modality)
+    _check_sizes(modality, backbone, dataset)
+    if isinstance(spec, PretrainSpec):
+        filled = _pretrain(spec, dataset, modality, backbone)
+    else:
+        _check_labels(spec, dataset)
+        filled = _finetune(spec, dataset, modality, backbone)
+    resolved = spec.model_copy(update={"modality": modality, "backbone": backbone, **filled})
+    _check_memory(resolved, learner, modality, backbone, memory_limit)
+    return resolved
+
+
+def estimate(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts) -> Estimate:
+    """Steps, parameters and bytes of a resolved spec."""
+    if spec.modality is None or spec.backbone is None or spec.budget is None or spec.batch_size is None:
+        raise SpecError("unresolved", "only a resolved spec can be estimated; call resolve first")
+    learner = _learner(spec)
+    unit = spec.modality.views[_views(learner)[0]]
+    count = samples(dataset, spec.modality, unit) if isinstance(spec, PretrainSpec) else _labelled(spec, dataset)
+    size = tokens_per_sample(dataset, spec.modality, unit)
+    return Estimate(
+        steps=steps_of(spec.budget, count, spec.batch_size, size),
+        examples_per_epoch=count,
+        parameters=encoder_parameters(spec.backbone, spec.modality),
+        memory_bytes=_memory(spec, learner, spec.modality, spec.backbone),
+    )
+
+
+def _learner(spec: PretrainSpec | FinetuneSpec) -> Objective | Task:
+    return spec.objective if isinstance(spec, PretrainSpec) else spec.task
+
+
+def _views(learner: Objective | Task) -> tuple[str, ...]:
+    return learner.views
+
+
+def _check_modality(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts) -> Objective | Task:
+    learner = _learner(spec)
+    where = "objective" if isinstance(spec, PretrainSpec) else "task"
+    if dataset.modality not in learner.modalities:
+        text = f"{learner.name} fits {', '.join(learner.modalities)} and this dataset is {dataset.modality}"
+        raise SpecError("modality_mismatch", text, f"{where}.name")
+    if spec.modality is not None and spec.modality.name != dataset.modality:
+        text = f"modality is {spec.modality.name} and the dataset is {dataset.modality}"
+        raise SpecError("modality_mismatch", text, "modality.name")
+    return learner
+
+
+def _modality(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts, base: ModelFacts | None) -> Modality:
+    if base is not None:
+        if base.modality.name != dataset.modality:
+            text = f"the model reads {base.modality.name} and this dataset is {dataset.modality}"
+            raise SpecError("modality_mismatch", text, "model")
+        if spec.modality is not None and spec.modality != base.modality:
+            text = "modality must be left out or equal the base model's: its tokenizer and picture size are part of its weights"
+            raise SpecError("modality_mismatch", text, "modality")
+        return base.modality
+    return spec.modality or _recipe_modality(dataset)
+
+
+def _recipe_modality(dataset: DatasetFacts) -> Modality:
+    """Text: a vocabulary that the pool can fill (one entry for about 400 characters, 512 to 8,192). Image: the pictures'
+    own size up to 64 px; grey pictures are not mirrored, since they are mostly writing, digits or scans."""
+    if dataset.modality == "text":
+        size = max(512, min(8192, dataset.characters // 400 // 512 * 512))
+        return MODALITIES["text"].model_validate({"vocab_size": size})
+    if dataset.modality == "image":
+        side = max(8, min(64, dataset.width, dataset.height))
+        channels = dataset.channels or 3
+        return MODALITIES["image"].model_validate({"size": side, "channels": channels, "flip": channels == 3})
+    return MODALITIES[dataset.modality]()  # type: ignore[call-arg]
+
+
+def _backbone(spec: PretrainSpec | FinetuneSpec, modality: Modality, base: ModelFacts | None) -> EncoderSpec:
+    if base is None:
+        return spec.backbone or modality.default_backbone("small" if spec.resources.queue == "cpu" else "base")
+    if spec.backbone is not None and spec.backbone != base.backbone:
+        text = f"backbone must be left out or equal the base model's ({base.backbone.name})"
+        raise SpecError("backbone_mismatch", text, "backbone")
+    return base.backbone
+
+
+def _check_backbone(learner: Objective | Task, backbone: EncoderSpec, modality: Modality) -> None:
+    allowed = [family for family, (names, _) in FAMILIES.items() if modality.name in names]
+    wanted = getattr(learner, "encoders", ())
+    allowed = [family for family in allowed if not wanted or family in wanted]
+    if backbone.family not in allowed:
+        text = f"{learner.name} on {modality.name} needs a backbone of family {' or '.join(allowed)}, not {backbone.family}"
+        raise SpecError("backbone_mismatch", text, "backbone.family")
+
+
+def _check_sizes(modality: Modality, backbone: EncoderSpec, dataset: DatasetFacts) -> None:
+    length, size = getattr(modality, "max_length", 0), getattr(modality, "size", 0)
+    if backbone.family == "transformer" and length > backbone.max_positions:
+        text = f"modality.max_length {length} is over the backbone's max_positions {backbone.max_positions}"
+        raise SpecError("infeasible_config", text, "modality.max_length")
+    smallest = min(dataset.width, dataset.height)
+    if size and smallest and size > smallest:
+        text = f"modality.size {size} is larger than the pictures ({dataset.width} x {dataset.height}); at most {smallest} fits"
+        raise SpecError("infeasible_config", text, "modality.size")
+
+
+def _check_labels(spec: FinetuneSpec, dataset: DatasetFacts) -> None:
+    if dataset.labelled < 2 or len(dataset.classes) < 2:
+        found = ", ".join(dataset.classes) or "none"
+        text = f"{spec.task.name} needs labelled rows of at least two classes; this dataset has {dataset.labelled} labelled rows, classes: {found}"
+        raise SpecError("no_classes", text, "dataset")
+
+
+def _pretrain(spec: PretrainSpec, dataset: DatasetFacts, modality: Modality, backbone: EncoderSpec) -> dict[str, Any]:
+    unit = modality.views[spec.objective.views[0]]
+    count = samples(dataset, modality, unit)
+    fraction = 0.05 if spec.validation_fraction is None else spec.validation_fraction
+    kept = max(1, count - round(count * fraction)) if count >= 10 else count
+    usual = _BATCH[modality.name, spec.resources.queue] * (2 if unit == "document" and modality.name == "text" else 1)
+    batch = _batch_size(spec.batch_size, usual, kept if unit == "document" else None)
+    longest = 3_000 if spec.resources.queue == "cpu" else 50_000
+    budget = spec.budget or Budget(steps=max(200, min(longest, 30 * kept // batch)))
+    filled = _training(spec, modality, backbone) | {
+        "batch_size": batch,
+        "validation_fraction": fraction,
+        "budget": budget,
+    }
+    if spec.probe is not None and spec.probe.every_steps is None:
+        steps = steps_of(budget, kept, batch, tokens_per_sample(dataset, modality, unit))
+        every = max(1, steps // 10) if steps is not None else None
+        filled["probe"] = spec.probe.model_copy(update={"every_steps": every})
+    return filled
+
+
+def _finetune(spec: FinetuneSpec, dataset: DatasetFacts, modality: Modality, backbone: EncoderSpec) -> dict[str, Any]:
+    fraction = spec.validation_fraction
+    if fraction is None:
+        fraction = 0.0 if spec.validation_dataset is not None else 0.2
+    kept = max(2, round(dataset.labelled * (1 - fraction)))
+    batch = _batch_size(spec.batch_size, 32, dataset.labelled)
+    budget = spec.budget or Budget(steps=max(100, min(3_000, math.ceil(40 * kept / batch))))
+    filled = _training(spec, modality, backbone) | {
+        "batch_size": batch,
+        "validation_fraction": fraction,
+        "budget": budget,
+    }
+    filled["patience"] = spec.patience if spec.patience is not None else 8
+    if spec.model is None:
+        filled["initialization"] = "random"
+    return filled
+
+
+def _training(spec: PretrainSpec | FinetuneSpec, modality: Modality, backbone: EncoderSpec) -> dict[str, Any]:
+    """Rate and precision. The rate falls with the root of the width, from 1e-3 at 256 (text) or at 64 (conv nets)."""
+    rate = spec.optimizer.learning_rate
+    if rate is None:
+        start = 256 if backbone.family == "transformer" else 64
+        rate = round(1e-3 * min(1.0, math.sqrt(start / backbone.width)), 6)
+        if isinstance(spec, FinetuneSpec) and spec.model is not None and spec.initialization == "pretrained":
+            rate = rate / 2
+        if isinstance(spec, FinetuneSpec) and getattr(spec.task, "mode", "") == "linear":
+            rate = 1e-2
+    precision = spec.precision or ("bf16" if spec.resources.queue == "gpu" else "fp32")
+    return {"optimizer": spec.optimizer.model_copy(update={"learning_rate": rate}), "precision": precision}
+
+
+def _batch_size(given: int | None, usual: int, rows: int | None) -> int:
+    """As sent, where the data has so many rows; else the recipe's, cut to the data."""
+    if given is None:
+        return usual if rows is None else max(1, min(usual, rows))
+    if rows is not None and given > rows:
+        text = f"batch_size {given} is over the {rows} rows there are to train on"
+        raise SpecError("infeasible_config", text, "batch_size")
+    return given
+
+
+def _labelled(spec: FinetuneSpec, dataset: DatasetFacts) -> int:
+    return max(1, round(dataset.labelled * (1 - (spec.validation_fraction or 0.0))))
+
+
+def _memory(
+    spec: PretrainSpec | FinetuneSpec, learner: Objective | Task, modality: Modality, backbone: EncoderSpec
+) -> int:
+    batch = math.ceil((spec.batch_size or 1) / spec.resources.processes)
+    return memory_bytes(backbone, modality, batch, len(_views(learner)), spec.precision == "bf16")
+
+
+def _check_memory(
+    spec: PretrainSpec | FinetuneSpec,
+    learner: Objective | Task,
+    modality: Modality,
+    backbone: EncoderSpec,
+    limit: int | None,
+) -> None:
+    needed = _memory(spec, learner, modality, backbone)
+    if limit is None:
+        limit = (
+            _GPU_BYTES if spec.resources.queue == "gpu" else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        )
+    if needed > limit:
+        text = (
+            f"predicted memory {needed / 2**30:.1f} GiB is over the {limit / 2**30:.1f} GiB there are; "
+            f"use a smaller batch_size (now {spec.batch_size}) or a smaller backbone"
+        )
+        raise SpecError("infeasible_config", text, "batch_size")

@@ -1,0 +1,120 @@
+"""Small dataset folders as ingest writes them (docs/contracts.md §3), and run directories around them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from ssl_core.modalities.image import ImageModality
+from ssl_core.modalities.text import TextModality
+from ssl_core.recipes import resolve
+from ssl_core.run_context import FileContext
+from ssl_core.spec import JOB_SPEC, DatasetFacts, RunOrder
+
+TEXT = TextModality(max_length=24, vocab_size=512, span_min=4, span_max=10)
+IMAGE = ImageModality(size=8, channels=3)
+TINY_TEXT = {"name": "custom", "family": "transformer", "width": 32, "depth": 1, "heads": 2, "dropout": 0.1}
+TINY_IMAGE = {"name": "custom", "family": "convnet", "width": 16, "depth": 2}
+TOPICS = {
+    "cooking": "bread oven salt flour butter sugar bake knead dough yeast pan spoon".split(),
+    "sailing": "wind harbour mast rope tide anchor keel sail storm deck crew compass".split(),
+    "gardens": "rose soil spade seed hedge lawn bloom root rain compost leaf pruning".split(),
+}
+
+
+def write_dataset(folder: Path, columns: dict[str, list[Any]], profile: dict[str, Any]) -> Path:
+    """A committed dataset folder of one row file."""
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table(columns), folder / "rows-00000.parquet")
+    counts = Counter(label for label in columns["label"] if label is not None)
+    rows = len(columns["label"])
+    known = {"rows": rows, "labelled": sum(counts.values()), "classes": sorted(counts), "class_counts": dict(counts)}
+    (folder / "profile.json").write_text(json.dumps({**profile, **known}))
+    data = (folder / "rows-00000.parquet").read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    files = [{"path": "rows-00000.parquet", "size": len(data), "sha256": digest}]
+    (folder / "manifest.json").write_text(json.dumps({"files": files, "digest": digest}))
+    return folder
+
+
+def text_dataset(folder: Path, rows: int = 90, labelled: bool = True, seed: int = 0) -> Path:
+    """Documents of eight to thirty words of one topic, its name as label."""
+    random = np.random.default_rng(seed)
+    names = sorted(TOPICS)
+    labels = [names[row % len(names)] for row in range(rows)]
+    texts = [" ".join(random.choice(TOPICS[label], int(random.integers(8, 30)))) for label in labels]
+    kept: list[str | None] = [*labels] if labelled else [None] * rows
+    columns = {"text": texts, "label": pa.array(kept, pa.string()), "source": [f"toy.csv:{row}" for row in range(rows)]}
+    profile = {"modality": "text", "characters": sum(map(len, texts)), "width": 0, "height": 0, "channels": 0}
+    return write_dataset(folder, columns, profile)
+
+
+def image_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: int = 0) -> Path:
+    """Pictures of 8 x 8 pixels: bright left, bright top, or bright middle, in noise."""
+    random = np.random.default_rng(seed)
+    names = ["left", "middle", "top"]
+    labels, images = [names[row % 3] for row in range(rows)], []
+    for label in labels:
+        pixels = random.integers(0, 90, (8, 8, 3))
+        area = {"left": (slice(None), slice(0, 4)), "top": (slice(0, 4), slice(None)), "middle": (slice(2, 6), slice(2, 6))}
+        pixels[area[label]] += 150
+        stream = io.BytesIO()
+        Image.fromarray(pixels.astype(np.uint8)).save(stream, "PNG")
+        images.append(stream.getvalue())
+    kept: list[str | None] = [*labels] if labelled else [None] * rows
+    sizes = pa.array([8] * rows, pa.int32())
+    columns = {
+        "image": images, "width": sizes, "height": sizes, "channels": pa.array([3] * rows, pa.int32()),
+        "label": pa.array(kept, pa.string()), "source": [f"toy.zip:{row}.png" for row in range(rows)],
+    }  # fmt: skip
+    return write_dataset(folder, columns, {"modality": "image", "characters": 0, "width": 8, "height": 8, "channels": 3})
+
+
+def facts(folder: Path) -> DatasetFacts:
+    """Of a dataset folder, as the API would know them."""
+    profile = json.loads((folder / "profile.json").read_text())
+    return DatasetFacts.model_validate({"id": "ds_toy", **{k: v for k, v in profile.items() if k in DatasetFacts.model_fields}})
+
+
+def order(workdir: Path, spec: dict[str, Any], datasets: dict[str, Path], **fields: Any) -> RunOrder:
+    """Write `run.json` of a spec resolved against its dataset; returns what was written."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    sent = JOB_SPEC.validate_python(spec)
+    resolved = resolve(sent, facts(datasets[sent.dataset]), fields.pop("base", None))
+    paths = {name: str(path) for name, path in datasets.items()}
+    made = RunOrder(spec=resolved, datasets=paths, cache=str(workdir.parent / "cache"), threads=1, **fields)
+    (workdir / "run.json").write_text(made.model_dump_json())
+    return made
+
+
+def events(workdir: Path, type: str | None = None) -> list[dict[str, Any]]:
+    """The events of a run, of one type or all."""
+    lines = [json.loads(line) for line in (workdir / "events.jsonl").read_text().splitlines()]
+    return [line for line in lines if type is None or line["type"] == type]
+
+
+def series(workdir: Path) -> dict[tuple[int, str], Any]:
+    """Every point of a run that is a function of data, spec and seed."""
+    rows = [(event["step"], name, value) for event in events(workdir, "metrics") for name, value in event["values"].items()]
+    return {(step, name): value for step, name, value in rows if not name.startswith(("time/", "throughput"))}
+
+
+class Interrupted(FileContext):
+    """A run directory whose run is told to pause before step `after` + 1."""
+
+    def __init__(self, workdir: Path, after: int) -> None:
+        super().__init__(workdir)
+        self._left = after + 1
+
+    def should_stop(self) -> Any:
+        self._left -= 1
+        return "pause" if self._left <= 0 else None
