@@ -1,0 +1,141 @@
+"""The command line: `groundwork --help`. Server code is imported by the command that needs it, so a client-only install works."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="groundwork", help="Self-supervised pretraining as a service.", no_args_is_help=True, add_completion=False,
+    pretty_exceptions_enable=False,
+)  # fmt: skip
+keys = typer.Typer(help="API keys, straight from the database.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+
+@app.command()
+def serve(
+    data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="everything is kept here")] = Path("data"),
+    host: Annotated[str, typer.Option(envvar="GROUNDWORK_HOST")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="GROUNDWORK_PORT", min=0, max=65535, help="0 = any free one")] = 8420,
+) -> None:
+    """Everything in one: broker, API, worker and inference, on an embedded default."""
+
+    def run() -> int:
+        from groundwork.serve import serve as run_serve
+
+        return run_serve(data_dir, host, port)
+
+    _run("all", run)
+
+
+@app.command()
+def api() -> None:
+    """The API role. Settings: environment, prefix GROUNDWORK_."""
+
+    def run() -> int:
+        from groundwork.roles import run_api
+
+        return run_api()
+
+    _run("api", run)
+
+
+@app.command()
+def worker() -> None:
+    """A worker: claims jobs and runs the engine."""
+
+    def run() -> int:
+        from groundwork.roles import run_worker
+
+        return run_worker()
+
+    _run("worker", run)
+
+
+@app.command()
+def inference() -> None:
+    """The inference role: embeddings and predictions of finished models."""
+
+    def run() -> int:
+        from groundwork.roles import run_inference
+
+        return run_inference()
+
+    _run("worker", run)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's schema up to date; on an empty one, make the first project and print its key once."""
+
+    def run() -> int:
+        from groundwork.roles import run_migrate
+
+        return run_migrate()
+
+    _run("api", run)
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Option(help="shown in the list of keys")] = "from the command line",
+    scopes: Annotated[str, typer.Option(help="some of read, write, admin, separated by commas")] = "read,write,admin",
+    project: Annotated[str | None, typer.Option(help="project id; without it the first project")] = None,
+) -> None:
+    """Print a new key. Needs the API's settings and its database."""
+
+    def run() -> int:
+        from groundwork.roles import create_key as create
+
+        return create(name, scopes, project)
+
+    _run("api", run)
+
+
+@app.command()
+def version() -> None:
+    """What is installed, role by role."""
+
+    def run() -> int:
+        from groundwork.version import describe
+
+        print(describe())
+        return 0
+
+    _run("", run)
+
+
+def main() -> None:
+    """Entry point of the `groundwork` script."""
+    app()
+
+
+def _run(extra: str, role: Callable[[], int]) -> None:
+    """Run a role; what stops it from starting is one line on stderr and a status other than 0 (B82)."""
+    from groundwork.folder import Refusal
+
+    try:
+        status = role()
+    except Refusal as refusal:
+        print(f"groundwork: {refusal}", file=sys.stderr)
+        status = 2
+    except ModuleNotFoundError as error:
+        if error.name in _OURS or not extra:
+            raise
+        line = f"{error.name} is not installed; this command needs: pip install 'groundwork[{extra}]'"
+        print(f"groundwork: {line}", file=sys.stderr)
+        status = 3
+    except KeyboardInterrupt:
+        status = 130
+    raise typer.Exit(status)
+
+
+_OURS = ("app", "worker", "ssl_core", "groundwork", "migrations")
+
+if __name__ == "__main__":
+    main()

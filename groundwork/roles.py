@@ -1,0 +1,159 @@
+"""How each role starts in a process of its own. Server code is imported here, and only when asked for."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from groundwork.folder import Refusal, listen
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+T = TypeVar("T")
+
+
+def run_api() -> int:
+    """The API until SIGTERM. Raises Refusal."""
+    import uvicorn
+
+    from app.main import GRACE_SECONDS, create_app
+
+    settings = api_settings()
+    fd = os.environ.pop("GROUNDWORK_LISTEN_FD", "")
+    listener = socket.socket(fileno=int(fd)) if fd else listen(settings.host, settings.port)
+    _check_schema(settings)
+    app = _or_refuse(lambda: create_app(settings), "the API cannot start")
+    config = uvicorn.Config(
+        app, http="httptools", log_config=None, access_log=False, server_header=False, date_header=True,
+        timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=30,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def run_migrate() -> int:
+    """Bring the schema up to date; on an empty database make the first project and print its key. Raises Refusal."""
+    from app.auth.service import bootstrap
+    from app.migrate import migrate
+
+    settings = api_settings()
+    _or_refuse(lambda: migrate(settings), "the migration failed")
+    if key := _or_refuse(lambda: bootstrap(settings), "the first key could not be made"):
+        print(f"API key of the first project, shown once: {key}", flush=True)
+    return 0
+
+
+def run_worker() -> int:
+    """A worker until SIGTERM."""
+    from worker.main import main
+
+    return main([])
+
+
+def run_inference() -> int:
+    """The inference role until SIGTERM."""
+    from worker.inference import main
+
+    main()
+    return 0
+
+
+def create_key(name: str, scopes: str, project: str | None) -> int:
+    """Print a new key of a project, straight from the database: the way back in when the last key is lost."""
+    from sqlalchemy import select
+
+    from app.auth.service import create_key as create
+    from app.auth.tables import Project
+    from app.db import make_engine, make_sessions
+
+    settings, wanted = api_settings(), frozenset(filter(None, scopes.split(",")))
+    if not wanted or wanted - {"read", "write", "admin"}:
+        raise Refusal(f"--scopes must be some of read, write, admin, separated by commas; got {scopes!r}")
+
+    def make() -> str | None:
+        with make_sessions(make_engine(settings.database)).begin() as session:
+            known = select(Project.id).order_by(Project.created_ms).limit(1)
+            found = session.scalar(known.where(Project.id == project) if project else known)
+            return None if found is None else create(session, settings, found, name, wanted)[1]
+
+    key = _or_refuse(make, "the key could not be made")
+    if key is None:
+        raise Refusal(f"no project {project!r}" if project else "the database has no project yet; run `groundwork migrate`")
+    print(key)
+    return 0
+
+
+def api_settings() -> Settings:
+    """The API's settings, checked as far as that needs no server. Raises Refusal."""
+    from pydantic import ValidationError
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    from app.settings import get_settings
+
+    try:
+        settings = get_settings()
+    except ValidationError as error:
+        raise Refusal(settings_error(error)) from error
+    try:
+        make_url(settings.database).get_dialect()
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+        words = "must look like postgresql+psycopg://user:password@host/name or sqlite:////path/file.db"
+        raise Refusal(f"GROUNDWORK_DATABASE_URL {words}") from error
+    if not settings.database_url or not settings.store_url:
+        check_writable(settings.data_dir)
+    return settings
+
+
+def settings_error(error: Exception) -> str:
+    """Which variables are wrong and why; never their values, which may be secrets."""
+    found = error.errors(include_input=False, include_url=False)  # type: ignore[attr-defined]
+    return "; ".join(f"GROUNDWORK_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in found)
+
+
+def check_writable(folder: Path) -> None:
+    """Raises Refusal unless files can be made in `folder`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Refusal(f"the data folder {folder.resolve()} cannot be written: {error.strerror or error}") from error
+
+
+def _check_schema(settings: Settings) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    from app.migrate import SchemaError, check_schema
+
+    try:
+        check_schema(settings)
+    except SchemaError as error:
+        raise Refusal(str(error)) from error
+    except OperationalError as error:
+        # It may come up later; until then /readyz says so (F8).
+        print(f"groundwork: the database does not answer yet: {_first_line(error)}", file=sys.stderr, flush=True)
+
+
+def _or_refuse(work: Callable[[], T], what: str) -> T:
+    """The outcome of `work`; whatever the outside world does to it becomes one line."""
+    from app.migrate import SchemaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        return work()
+    except SchemaError as error:
+        raise Refusal(str(error)) from error
+    except (SQLAlchemyError, OSError, ValueError) as error:
+        raise Refusal(f"{what}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
