@@ -63,7 +63,7 @@ def enqueue(
     return job
 
 
-def of_project(project_id: str) -> Select[tuple[Job]]:
+def of_project(project_id: str) -> Select[Job]:
     """The one place where jobs are scoped to their project (R25)."""
     return select(Job).where(Job.project_id == project_id)
 

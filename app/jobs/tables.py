@@ -45,6 +45,7 @@ class Job(Base):
 
     revision: Mapped[int] = mapped_column(BigInteger, default=1)
     event_seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    points: Mapped[int] = mapped_column(BigInteger, default=0)
     progress: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -77,7 +78,12 @@ class Attempt(Base):
     ended_at: Mapped[int | None] = mapped_column(BigInteger)
     outcome: Mapped[str | None] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
-    event_seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    """The verb with which the attempt ended itself; the same verb again gets `answer` again (R8)."""
+    answer: Mapped[str | None] = mapped_column(String(16))
+    accepted: Mapped[list[list[int]]] = mapped_column(JSON, default=list)
+    """Inclusive ranges of event sequence numbers already taken, in order."""
+    progress_seq: Mapped[int] = mapped_column(BigInteger, default=0)
     log_offset: Mapped[int] = mapped_column(BigInteger, default=0)
     resume_step: Mapped[int | None] = mapped_column(BigInteger)
     last_step: Mapped[int | None] = mapped_column(BigInteger)

@@ -52,9 +52,15 @@ def wake(job_id: str) -> None:
 def changed(session: Session, job_id: str) -> None:
     """Wake the job's watchers once this transaction is committed."""
     told: set[str] = session.info.setdefault(_TOLD, set())
-    if job_id not in told:
-        told.add(job_id)
-        after_commit(session, lambda: (told.discard(job_id), wake(job_id)))
+    if job_id in told:
+        return
+
+    def tell() -> None:
+        told.discard(job_id)
+        wake(job_id)
+
+    told.add(job_id)
+    after_commit(session, tell)
 
 
 def doorbell(session: Session) -> None:

@@ -1,0 +1,60 @@
+"""What other domains hear about a job: that an ingest began, what a success delivers, how an ingest ended otherwise.
+
+Called inside the transaction that moves the job, so that a job and its dataset or model can never disagree.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.datasets import service as datasets
+from app.jobs.states import Status
+from app.jobs.tables import Job, JobInput
+from app.models import service as models
+from app.models.service import StoredFile
+
+
+def begin(session: Session, job: Job) -> None:
+    """An attempt starts."""
+    if job.type == "ingest":
+        datasets.begin_ingest(session, job.resolved_spec["dataset"])
+
+
+def deliver(
+    session: Session, job: Job, files: list[StoredFile], metrics: dict[str, Any], summary: dict[str, Any]
+) -> dict[str, Any]:
+    """Commit what a success made, and return the job's `result`. Raises Unprocessable where the summary is unfit."""
+    if job.type == "ingest":
+        dataset = job.resolved_spec["dataset"]
+        datasets.finish_ingest(session, dataset, files, summary)
+        return {"dataset": dataset, "metrics": metrics}
+    inputs = session.scalars(select(JobInput).where(JobInput.job_id == job.id).order_by(JobInput.role))
+    refs = [{"id": ref.ref_id, "role": ref.role, "digest": ref.digest} for ref in inputs]
+    lineage = {
+        "datasets": [ref for ref in refs if ref["role"] != "model"],
+        "base_model": job.resolved_spec.get("model"),
+        "spec": job.resolved_spec,
+    }
+    model = models.create_from_job(
+        session, project_id=job.project_id, job_id=job.id, name=_name(job), files=files, summary=summary,
+        metrics=metrics, lineage=lineage,
+    )  # fmt: skip
+    return {"model": model, "metrics": metrics}
+
+
+def settle(session: Session, job: Job) -> None:
+    """The job has ended."""
+    if job.type == "ingest" and job.status != Status.SUCCEEDED:
+        error = job.error or {"code": "cancelled", "message": "The ingest was cancelled.", "param": None}
+        datasets.fail_ingest(session, job.resolved_spec["dataset"], error)
+
+
+def _name(job: Job) -> str:
+    """`<backbone>-<objective or task>[-<suffix>]`."""
+    spec = job.resolved_spec
+    what = (spec.get("objective") or spec.get("task") or {}).get("name", job.type)
+    shape = (spec.get("backbone") or {}).get("name")
+    return "-".join(part for part in (shape, what, spec.get("suffix")) if part)

@@ -1,0 +1,120 @@
+"""Metric points: one per (job, series, step) however often sent, read as series, thinned on request."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from app.errors import Unprocessable
+from app.jobs.tables import Job, Point, Series
+
+MAX_SERIES = 1000
+MAX_POINTS = 20_000_000
+_CHUNK = 2000
+
+
+class Reading(NamedTuple):
+    """One value; a value that JSON cannot hold is `None` here and named in `special` (B34)."""
+
+    series: str
+    step: int
+    value: float | None
+    special: str | None
+
+    @classmethod
+    def of(cls, series: str, step: int, value: float | str) -> Reading:
+        """From the wire: a finite number, or one of `nan`, `inf`, `-inf`."""
+        return cls(series, step, None, value) if isinstance(value, str) else cls(series, step, float(value), None)
+
+
+def write(session: Session, job: Job, readings: Sequence[Reading]) -> None:
+    """Upsert by fence: the same attempt or a newer one replaces, an older one never does (R8).
+
+    Raises:
+        Unprocessable: `too_many_series` or `too_many_points` for this job (R18).
+    """
+    upsert = _insert(session)
+    names = sorted({reading.series for reading in readings})
+    series = upsert(Series).on_conflict_do_nothing(index_elements=["job_id", "name"])
+    session.execute(series, [{"job_id": job.id, "name": name} for name in names])
+    known = session.execute(select(func.count()).where(Series.job_id == job.id)).scalar_one()
+    if known > MAX_SERIES:
+        raise Unprocessable("too_many_series", f"A job may have {MAX_SERIES} metric series, not {known}.", "events")
+    if job.points + len(readings) > MAX_POINTS:
+        raise Unprocessable("too_many_points", f"A job may have {MAX_POINTS} metric points.", "events")
+    statement = upsert(Point)
+    new = statement.excluded
+    statement = statement.on_conflict_do_update(
+        index_elements=["job_id", "series", "step"],
+        set_={"value": new.value, "special": new.special, "fence": new.fence},
+        where=new.fence >= Point.fence,
+    )
+    rows = [{"job_id": job.id, "fence": job.fence, **reading._asdict()} for reading in readings]
+    for start in range(0, len(rows), _CHUNK):
+        session.execute(statement, rows[start : start + _CHUNK])
+
+
+def supersede(session: Session, job: Job, step: int) -> None:
+    """Drop points beyond `step` that older attempts left: the curve goes on from where the run resumed (R9)."""
+    session.execute(
+        delete(Point).where(Point.job_id == job.id, Point.step > step, Point.fence < job.fence),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def read(session: Session, job_id: str, names: Sequence[str] | None, points: int | None) -> dict[str, list[Reading]]:
+    """Series by name, each ordered by step; `points` thins each to about that many, first and last kept."""
+    query = select(Point.series, Point.step, Point.value, Point.special).where(Point.job_id == job_id)
+    if names:
+        query = query.where(Point.series.in_(names))
+    found: dict[str, list[Reading]] = {name: [] for name in names or series_names(session, job_id)}
+    for row in session.execute(query.order_by(Point.series, Point.step)):
+        found.setdefault(row.series, []).append(Reading(*row))
+    return {name: _thin(series, points) for name, series in found.items()}
+
+
+def series_names(session: Session, job_id: str) -> list[str]:
+    """In alphabetical order."""
+    return list(session.scalars(select(Series.name).where(Series.job_id == job_id).order_by(Series.name)))
+
+
+def latest(session: Session, job_id: str, step: int) -> dict[str, float | str | None]:
+    """Values at exactly this step, for a live stream."""
+    rows = session.execute(
+        select(Point.series, Point.value, Point.special).where(Point.job_id == job_id, Point.step == step)
+    )
+    return {row.series: row.special or row.value for row in rows}
+
+
+def as_csv(series: dict[str, list[Reading]]) -> str:
+    """`series,step,value` with a header; not-a-number and infinities by name."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["series", "step", "value"])
+    writer.writerows(_rows(series.values()))
+    return text.getvalue()
+
+
+def _rows(series: Iterable[list[Reading]]) -> Iterable[tuple[str, int, Any]]:
+    for readings in series:
+        for reading in readings:
+            yield reading.series, reading.step, reading.special or reading.value
+
+
+def _thin(readings: list[Reading], points: int | None) -> list[Reading]:
+    if points is None or len(readings) <= points:
+        return readings
+    if points == 1:
+        return readings[-1:]
+    last = len(readings) - 1
+    return [readings[round(index * last / (points - 1))] for index in range(points)]
+
+
+def _insert(session: Session) -> Any:
+    return sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
