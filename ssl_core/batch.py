@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -45,3 +47,41 @@ class Batch:
     views: tuple[Inputs, ...]
     seeds: Tensor
     labels: Tensor | None = None
+
+
+def one_text(views: tuple[Inputs, ...]) -> Tokens:
+    """The only view, which is text. Raises TypeError otherwise."""
+    if len(views) != 1 or not isinstance(views[0], Tokens):
+        raise TypeError("one view of text is needed")
+    return views[0]
+
+
+def stacked(views: tuple[Inputs, ...]) -> Tensor:
+    """Pictures of several views below each other, (B1 + B2 + ..., C, H, W). Raises TypeError for text."""
+    pictures = [view for view in views if isinstance(view, Tensor)]
+    if len(pictures) != len(views):
+        raise TypeError("these views are not pictures")
+    return torch.cat(pictures)
+
+
+def joined(views: tuple[Inputs, ...]) -> Tokens:
+    """The rows of several views of text below each other, (B1 + B2 + ..., T); shorter ones are padded to the longest.
+
+    Raises:
+        TypeError: a view is not `Tokens`.
+    """
+    rows = [view for view in views if isinstance(view, Tokens)]
+    if len(rows) != len(views):
+        raise TypeError("these views are not text")
+    longest = max(view.ids.shape[1] for view in rows)
+
+    def stack(tensors: list[Tensor], value: int) -> Tensor:
+        return torch.cat([F.pad(tensor, (0, longest - tensor.shape[1]), value=value) for tensor in tensors])
+
+    starts = [view.word_starts for view in rows if view.word_starts is not None]
+    return Tokens(
+        stack([view.ids for view in rows], 0),
+        stack([view.segments for view in rows], -1),
+        stack([view.positions for view in rows], 0),
+        stack(starts, False) if len(starts) == len(rows) else None,
+    )

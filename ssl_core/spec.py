@@ -35,8 +35,13 @@ class EncoderSpec(Value):
     max_positions: int = Field(default=1024, ge=8, le=32768)
     norm: Literal["pre", "post"] = "pre"
     mlp: Literal["gelu", "geglu", "swiglu"] = "gelu"
+    bias: bool = Field(default=True, description="transformer: biases in linear layers and norms")
+    norm_epsilon: float = Field(default=1e-5, gt=0, le=1e-2)
+    rotary_base: float = Field(default=10_000.0, ge=100, le=1e7, description="longest rotary wavelength / 2 pi")
     dropout: float = Field(default=0.0, ge=0.0, le=0.5)
-    stem: Literal["small", "large"] = Field(default="small", description="conv nets: small = stride 1, for pictures up to 64 px")
+    stem: Literal["small", "large"] = Field(
+        default="small", description="conv nets: small = stride 1, for pictures up to 64 px"
+    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> EncoderSpec:
@@ -80,9 +85,15 @@ class Budget(Value):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Budget:
-        given = [name for name in ("steps", "epochs", "tokens", "examples", "minutes") if getattr(self, name) is not None]
+        given = [
+            name
+            for name in ("steps", "epochs", "tokens", "examples", "minutes")
+            if getattr(self, name) is not None
+        ]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of steps, epochs, tokens, examples, minutes; got {given or 'none'}")
+            raise ValueError(
+                f"give exactly one of steps, epochs, tokens, examples, minutes; got {given or 'none'}"
+            )
         return self
 
 
@@ -91,7 +102,9 @@ class OptimizerSpec(Value):
 
     name: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float | None = Field(default=None, gt=0, le=10, description="peak; None = the recipe's")
-    encoder_learning_rate_scale: float = Field(default=1.0, ge=0, le=1, description="fine-tuning: the encoder's share of the rate")
+    encoder_learning_rate_scale: float = Field(
+        default=1.0, ge=0, le=1, description="fine-tuning: the encoder's share of the rate"
+    )
     weight_decay: float = Field(default=0.01, ge=0, le=1)
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's first beta, SGD's momentum")
     beta2: float = Field(default=0.98, ge=0, lt=1)
@@ -123,10 +136,14 @@ class Training(Value):
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["fp32", "bf16"] | None = None
     validation_fraction: float | None = Field(default=None, ge=0, le=0.5)
-    checkpoint_every_steps: int | None = Field(default=None, ge=1, description="None = about once a minute of training")
+    checkpoint_every_steps: int | None = Field(
+        default=None, ge=1, description="None = about once a minute of training"
+    )
     resources: Resources = Resources()
     metadata: Metadata = Field(default_factory=dict, max_length=16)
-    suffix: str | None = Field(default=None, min_length=1, max_length=64, description="goes into the model's name")
+    suffix: str | None = Field(
+        default=None, min_length=1, max_length=64, description="goes into the model's name"
+    )
 
 
 class PretrainSpec(Training):
@@ -135,9 +152,15 @@ class PretrainSpec(Training):
     type: Literal["pretrain"] = "pretrain"
     dataset: DatasetId
     objective: AnyObjective
-    modality: AnyModality | None = Field(default=None, description="None = the dataset's, with the recipe's settings")
-    backbone: EncoderSpec | None = Field(default=None, description="a name of `GET /v1/backbones` or a whole shape")
-    model: ModelId | None = Field(default=None, description="start from this model's weights (continued pretraining)")
+    modality: AnyModality | None = Field(
+        default=None, description="None = the dataset's, with the recipe's settings"
+    )
+    backbone: EncoderSpec | None = Field(
+        default=None, description="a name of `GET /v1/backbones` or a whole shape"
+    )
+    model: ModelId | None = Field(
+        default=None, description="start from this model's weights (continued pretraining)"
+    )
     probe: ProbeSpec | None = None
 
     @field_validator("backbone", mode="before")
@@ -158,8 +181,12 @@ class FinetuneSpec(Training):
     )
     modality: AnyModality | None = None
     backbone: EncoderSpec | None = Field(default=None, description="from scratch only; else the model's own")
-    validation_dataset: DatasetId | None = Field(default=None, description="None = hold out `validation_fraction`")
-    patience: int | None = Field(default=None, ge=1, le=1000, description="evaluations without a better score before stopping")
+    validation_dataset: DatasetId | None = Field(
+        default=None, description="None = hold out `validation_fraction`"
+    )
+    patience: int | None = Field(
+        default=None, ge=1, le=1000, description="evaluations without a better score before stopping"
+    )
 
     @field_validator("backbone", mode="before")
     @classmethod
@@ -174,7 +201,9 @@ class IngestSpec(Value):
     dataset: DatasetId
     modality: str | None = Field(default=None, max_length=32, description="None = told from the bytes")
     filename: str = Field(max_length=255)
-    columns: dict[str, str] = Field(default_factory=dict, description="our column name -> theirs: text, label")
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="our column name -> theirs: text, label"
+    )
     resources: Resources = Resources()
 
 
@@ -209,12 +238,26 @@ class TrainPlan(Value):
     def of(cls, spec: PretrainSpec | FinetuneSpec) -> TrainPlan:
         """Raises SpecError `unresolved` where a recipe left a None."""
         budget, size, rate = spec.budget, spec.batch_size, spec.optimizer.learning_rate
-        if budget is None or size is None or rate is None or spec.precision is None or spec.validation_fraction is None:
-            raise SpecError("unresolved", "the spec still has fields that a recipe must fill; call recipes.resolve first")
+        if (
+            budget is None
+            or size is None
+            or rate is None
+            or spec.precision is None
+            or spec.validation_fraction is None
+        ):
+            raise SpecError(
+                "unresolved", "the spec still has fields that a recipe must fill; call recipes.resolve first"
+            )
         return cls(
-            budget=budget, batch_size=size, optimizer=spec.optimizer, learning_rate=rate, seed=spec.seed,
-            precision=spec.precision, validation_fraction=spec.validation_fraction,
-            checkpoint_every_steps=spec.checkpoint_every_steps, patience=getattr(spec, "patience", None),
+            budget=budget,
+            batch_size=size,
+            optimizer=spec.optimizer,
+            learning_rate=rate,
+            seed=spec.seed,
+            precision=spec.precision,
+            validation_fraction=spec.validation_fraction,
+            checkpoint_every_steps=spec.checkpoint_every_steps,
+            patience=getattr(spec, "patience", None),
         )
 
 
@@ -246,8 +289,14 @@ class RunOrder(Value):
     """`run.json`: all an engine run needs, in local paths (docs/contracts.md §2)."""
 
     spec: JobSpec
-    datasets: dict[str, str] = Field(default_factory=dict, description="dataset id -> canonical folder (ingest: the uploaded file)")
+    datasets: dict[str, str] = Field(
+        default_factory=dict, description="dataset id -> canonical folder (ingest: the uploaded file)"
+    )
     model: str | None = Field(default=None, description="folder of the base model")
-    checkpoints: list[str] = Field(default_factory=list, description="candidate checkpoint folders, newest first")
+    checkpoints: list[str] = Field(
+        default_factory=list, description="candidate checkpoint folders, newest first"
+    )
     cache: str = Field(description="folder for prepared shards, shared between runs")
-    threads: int | None = Field(default=None, ge=1, description="torch intra-op threads; None = torch's choice")
+    threads: int | None = Field(
+        default=None, ge=1, description="torch intra-op threads; None = torch's choice"
+    )

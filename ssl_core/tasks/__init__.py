@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from ssl_core.tasks.base import Task
 from ssl_core.registry import scan, union
+from ssl_core.tasks.base import Task
 
 TASKS: dict[str, type[Task]] = scan(__name__, Task)
 

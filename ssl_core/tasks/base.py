@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ssl_core.values import Value
@@ -29,11 +30,6 @@ class Task(Value):
     best_metric: ClassVar[str]
     """The held-out metric that early stopping watches; higher is better."""
 
-    @property
-    def frozen(self) -> bool:
-        """Whether the encoder keeps its weights (a linear probe): its vectors are then computed once."""
-        return False
-
     def training_views(self, modality: Modality) -> tuple[str, ...]:
         """`views`, each replaced by `plain` where the modality does not have it."""
         return tuple(name if name in modality.views else "plain" for name in self.views)
@@ -41,6 +37,18 @@ class Task(Value):
     def build(self, encoder: Encoder, classes: list[str]) -> Nets:
         """The encoder with this task's head over `classes` (empty where the task has none)."""
         raise NotImplementedError
+
+    def begin(self, nets: Nets, batches: Iterable[Batch]) -> bool:
+        """Called once before the first step of a run that does not resume; a pure function of weights and batches.
+
+        Args:
+            nets: on the training device.
+            batches: plain views of the whole training split, with labels; to be walked at most once.
+
+        Returns:
+            True where the task is solved and no step is left to train: evaluate and export.
+        """
+        return False
 
     def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """`{"loss": scalar, ...}` as for an objective."""

@@ -1,0 +1,91 @@
+"""Losses with a published formula: tensors in, scalar out. Needs torch.
+
+N samples, D dimensions, M masked places, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+_CHUNK_VALUES = 2**26  # logits alive at once: 256 MB in float32
+
+
+def info_nce(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Each vector finds its partner among the other side's: van den Oord et al. 2018, https://arxiv.org/abs/1807.03748.
+
+    The mean of both directions, as in CLIP (Radford et al. 2021).
+
+    Args:
+        first, second: (N, D); row i of one is the positive of row i of the other.
+        temperature: divides the cosine.
+
+    Returns:
+        The loss, and the share of vectors whose partner scores highest (detached).
+    """
+    logits = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature
+    target = torch.arange(len(logits), device=logits.device)
+    loss = 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+    with torch.no_grad():
+        found = 0.5 * ((logits.argmax(1) == target).float().mean() + (logits.argmax(0) == target).float().mean())
+    return loss, found
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The normalised temperature-scaled cross-entropy of SimCLR: Chen et al. 2020, https://arxiv.org/abs/2002.05709,
+    equation 1, mean over all 2N vectors. All 2(N - 1) vectors of other samples are the negatives of a vector.
+
+    Args:
+        first, second: (N, D), two views of the same N samples.
+        temperature: divides the cosine.
+
+    Returns:
+        The loss, and the share of vectors whose partner scores highest (detached).
+    """
+    count = len(first)
+    vectors = F.normalize(torch.cat([first, second]), dim=1)
+    logits = vectors @ vectors.T / temperature
+    logits = logits.masked_fill(torch.eye(2 * count, dtype=torch.bool, device=logits.device), float("-inf"))
+    target = torch.arange(2 * count, device=logits.device).roll(count)
+    with torch.no_grad():
+        found = (logits.argmax(1) == target).float().mean()
+    return F.cross_entropy(logits, target), found
+
+
+def vocabulary_loss(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy over a vocabulary, in chunks so that few logits are alive at once.
+
+    Args:
+        hidden: (M, D).
+        weight, bias: (V, D) and (V,), of the output layer.
+        targets: (M,) int64.
+        weights: (M,) of each place in the mean; the sum must be positive, else the loss is zero.
+
+    Returns:
+        The loss, and the weighted share of places whose target scores highest (detached).
+    """
+    rows = max(1, _CHUNK_VALUES // len(weight))
+    if len(hidden) <= rows:
+        loss, right = _chunk(hidden, weight, bias, targets, weights)
+    else:
+        loss, right = hidden.new_zeros(()), hidden.new_zeros(())
+        for start in range(0, len(hidden), rows):
+            part = slice(start, start + rows)
+            sums = checkpoint(
+                _chunk, hidden[part], weight, bias, targets[part], weights[part], use_reentrant=False
+            )
+            loss, right = loss + sums[0], right + sums[1]
+    total = weights.sum().clamp(min=1e-9)
+    return loss / total, (right / total).detach()
+
+
+def _chunk(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted sums of the cross-entropy and of the hits."""
+    logits = F.linear(hidden, weight, bias)
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    hits = (logits.detach().argmax(1) == targets).to(losses.dtype)
+    return (losses * weights).sum(), (hits * weights).sum()

@@ -1,0 +1,56 @@
+"""Masked language modelling. Imports without torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from ssl_core.objectives.base import Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssl_core.batch import Batch
+    from ssl_core.encoders.base import Encoder
+    from ssl_core.nets import Nets
+
+
+class MaskedLanguageModelling(Objective):
+    """Hide a share of the tokens and tell what they were, from both sides.
+
+    Rows are packed, documents do not see each other, and vocabulary logits are computed at hidden places only.
+    Metrics: `masked_accuracy`, `perplexity`.
+    """
+
+    name: Literal["mlm"] = "mlm"
+    mask_probability: float = Field(
+        default=0.15,
+        ge=0.05,
+        le=0.6,
+        description="share of tokens hidden; BERT: 0.15, ModernBERT: 0.30",
+    )
+    whole_word: bool = Field(default=False, description="hide whole words instead of single tokens")
+
+    modalities: ClassVar[tuple[str, ...]] = ("text",)
+    views: ClassVar[tuple[str, ...]] = ("packed",)
+    encoders: ClassVar[tuple[str, ...]] = ("transformer",)
+    paper: ClassVar[str] = "BERT, Devlin et al. 2019, https://arxiv.org/abs/1810.04805"
+
+    def build(self, encoder: Encoder) -> Nets:
+        """With BERT's head: a transform, and an output layer tied to the token embedding."""
+        from ssl_core.heads import VocabularyHead
+        from ssl_core.nets import Nets
+
+        return Nets(encoder, vocabulary=VocabularyHead(encoder.embed_dim, encoder.facts["vocab_size"]))
+
+    def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy at the hidden places of (B, T) packed tokens."""
+        from ssl_core.batch import one_text
+        from ssl_core.heads import masked_language_loss
+        from ssl_core.masks import mask_tokens
+
+        tokens, facts = one_text(batch.views), nets.encoder.facts
+        masked = mask_tokens(tokens, batch.seeds, facts, self.mask_probability, self.whole_word)
+        loss, accuracy = masked_language_loss(nets, nets.encoder.encode(masked.tokens), masked)
+        return {"loss": loss, "masked_accuracy": accuracy, "perplexity": loss.detach().exp()}

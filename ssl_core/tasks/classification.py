@@ -1,0 +1,110 @@
+"""One label of a fixed set for each sample. Imports without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ssl_core.tasks.base import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssl_core.batch import Batch
+    from ssl_core.encoders.base import Encoder
+    from ssl_core.nets import Nets
+
+
+class Classification(Task):
+    """A linear layer on the standardised vector of a sample.
+
+    `linear_probe` freezes the encoder and solves the layer, without a training loop: multinomial logistic regression.
+    `full` starts from that solution and then trains everything: first the probe, then fine-tuning, distorts pretrained
+    features less (Kumar et al. 2022).
+    """
+
+    name: Literal["classification"] = "classification"
+    mode: Literal["full", "linear_probe"] = Field(
+        default="full", description="`linear_probe` keeps the encoder as it is"
+    )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="full: share of the target spread evenly")
+    head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full: dropout before the linear layer")
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none", description="`balanced`: a class counts by the inverse of its number of samples"
+    )
+    penalty: float = Field(
+        default=1.0,
+        gt=0,
+        le=1e6,
+        description="L2 penalty of the probe on standardised features, in samples: scikit-learn's 1 / C",
+    )
+
+    modalities: ClassVar[tuple[str, ...]] = ("text", "image")
+    views: ClassVar[tuple[str, ...]] = ("light",)
+    paper: ClassVar[str] = "LP-FT, Kumar et al. 2022, https://arxiv.org/abs/2202.10054"
+    best_metric: ClassVar[str] = "accuracy"
+
+    @property
+    def frozen(self) -> bool:
+        """True for a linear probe."""
+        return self.mode == "linear_probe"
+
+    def build(self, encoder: Encoder, classes: list[str]) -> Nets:
+        """With a classifier over `classes`; a probe's encoder takes no gradient and stays in evaluation mode."""
+        from ssl_core.heads import Classifier, FrozenNets
+        from ssl_core.nets import Nets
+
+        head = Classifier(encoder.embed_dim, len(classes), self.head_dropout)
+        if self.mode == "linear_probe":
+            return FrozenNets(encoder, classifier=head)
+        return Nets(encoder, classifier=head)
+
+    def begin(self, nets: Nets, batches: Iterable[Batch]) -> bool:
+        """Standardise the features, solve the linear layer; True for a probe, which needs no more."""
+        from ssl_core.heads import classifier_of, vectors_and_labels
+        from ssl_core.logistic import class_weights, solve
+
+        head = classifier_of(nets)
+        vectors, labels = vectors_and_labels(nets.encoder, batches)
+        if self.class_weights == "balanced":
+            head.class_weights.copy_(class_weights(labels, head.linear.out_features))
+        head.standardise(vectors)
+        head.assign(*solve(head.standard(vectors), labels, head.class_weights, self.penalty))
+        return self.mode == "linear_probe"
+
+    def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy of (B,) labels; also the training `accuracy`."""
+        import torch.nn.functional as F
+
+        from ssl_core.heads import classifier_of
+
+        if batch.labels is None:
+            raise ValueError("classification needs labels")
+        head = classifier_of(nets)
+        logits = head(nets.encoder(batch.views[0]))
+        loss = F.cross_entropy(
+            logits, batch.labels, weight=head.class_weights, label_smoothing=self.label_smoothing
+        )
+        return {"loss": loss, "accuracy": (logits.detach().argmax(1) == batch.labels).float().mean()}
+
+    def predict(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        """`probabilities` (B, classes)."""
+        from ssl_core.heads import classifier_of
+
+        logits = classifier_of(nets)(nets.encoder(batch.views[0]))
+        return {"probabilities": logits.float().softmax(1)}
+
+    def metrics(self, outputs: dict[str, Tensor], labels: Tensor) -> dict[str, float]:
+        """`accuracy` and `macro_f1` of a split."""
+        from ssl_core.evaluation.scores import accuracy, macro_f1
+
+        predicted = outputs["probabilities"].argmax(1)
+        return {"accuracy": accuracy(predicted, labels), "macro_f1": macro_f1(predicted, labels)}
+
+    def answer(self, outputs: dict[str, Tensor], row: int, classes: list[str]) -> dict[str, Any]:
+        """`{"label": the likeliest class, "probabilities": {class: probability}}`."""
+        probabilities = outputs["probabilities"][row].tolist()
+        best = max(range(len(classes)), key=probabilities.__getitem__)
+        return {"label": classes[best], "probabilities": dict(zip(classes, probabilities, strict=True))}
