@@ -12,6 +12,7 @@ from fastapi.datastructures import DefaultPlaceholder
 from fastapi.params import Form
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -138,6 +139,11 @@ def kept_reply(request: Request, session: Session, status: int, content: Any) ->
             raise in_flight() from None
         request.state.reply_kept = True
     return response
+
+
+def keep_without_secret(request: Request, shape: BaseModel) -> None:
+    """Keep this for a replay instead of the reply, whose secret is shown once and stored nowhere (R23)."""
+    request.state.reply_without_secret = shape.model_dump_json().encode()
 
 
 def resent(request: Request) -> bool:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
+import uvicorn
 from fastapi import FastAPI
+from pydantic import ValidationError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from app import failures, health
 from app.middleware import RequestEdge
+from app.migrate import SchemaError, check_schema
 from app.openapi import DESCRIPTION, TAGS
 from app.platform import Platform
 from app.settings import Settings, get_settings
@@ -54,3 +61,64 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if reaper is not None:
         reaper.stop()
     platform.close()
+
+
+def main() -> int:
+    """Serve until SIGTERM or Ctrl-C. Whatever keeps it from starting is one line and exit status 1 (B82)."""
+    try:
+        settings = get_settings()
+        configure_logging(settings.log_level)
+        app = create_app(settings)
+        listening = _listen(settings)
+    except ValidationError as error:
+        wrong = [f"GROUNDWORK_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()]
+        return _refuse("; ".join(wrong))
+    except (OSError, ValueError, ArgumentError) as error:
+        return _refuse(str(error))
+    try:
+        check_schema(settings)
+    except SchemaError as error:
+        return _refuse(str(error))
+    except DBAPIError:
+        structlog.get_logger(__name__).warning("database_unavailable_at_start")  # /readyz says so until it is back
+    with listening:
+        host, port = listening.getsockname()[:2]
+        structlog.get_logger(__name__).info("listening", url=f"http://{host}:{port}")
+        uvicorn.Server(server_config(app)).run(sockets=[listening])
+    return 0
+
+
+def server_config(app: FastAPI) -> uvicorn.Config:
+    """One process; httptools refuses what request smuggling lives on, uvloop is the faster loop."""
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        loop="uvloop",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        raise OSError(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}.") from None
+    listening.listen(2048)
+    return listening
+
+
+def _refuse(reason: str) -> int:
+    print(f"groundwork api: {reason}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

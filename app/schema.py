@@ -1,0 +1,13 @@
+"""Every table of every domain, so that `Base.metadata` is whole for migrations and tests."""
+
+from __future__ import annotations
+
+from app import health, idempotency
+from app.auth import tables as auth
+from app.datasets import tables as datasets
+from app.db import Base
+from app.jobs import tables as jobs
+from app.models import tables as models
+
+__all__ = ["auth", "datasets", "health", "idempotency", "jobs", "metadata", "models"]
+metadata = Base.metadata
