@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_core import checkpoint, distributed
+from ssl_core.checkpoint import TrainState
 from ssl_core.context import RunContext
 from ssl_core.data.cache import prepared
 from ssl_core.data.loader import Loader
 from ssl_core.data.restated import Restated
 from ssl_core.durable import write_json
 from ssl_core.encoders import build_encoder
-from ssl_core.encoders.base import Encoder
 from ssl_core.errors import SpecError
-from ssl_core.evaluation.features import features, plain_batches
-from ssl_core.evaluation.frozen import Passthrough, Vectors, VectorSource
+from ssl_core.evaluation.features import plain_batches
 from ssl_core.export import BaseModel, Card, open_base
 from ssl_core.modalities.base import Modality, Source
 from ssl_core.nets import Nets
@@ -29,7 +28,7 @@ from ssl_core.pretrain import warn_of_small_batch
 from ssl_core.spec import FinetuneSpec, RunOrder, TrainPlan
 from ssl_core.splits import stratified
 from ssl_core.tasks.base import Task
-from ssl_core.trainer import train
+from ssl_core.trainer import Outcome, train
 from ssl_core.verdict import Finished, finish
 
 _EVALUATIONS = 20
@@ -61,26 +60,23 @@ class TaskEvaluation:
 
     def measure(self, nets: Nets) -> dict[str, float]:
         """`validation/…`."""
-        outputs, loss = predictions(self._task, nets, self._split)
-        scores = {"loss": loss, **self._task.metrics(outputs, self._split.labels())}
+        scores = self._task.metrics(predictions(self._task, nets, self._split), self._split.labels())
         return {f"validation/{name}": value for name, value in sorted(scores.items())}
 
     def warnings(self, metrics: dict[str, float]) -> dict[str, str]:
         return {}
 
 
-def predictions(task: Task, nets: Nets, split: Split) -> tuple[dict[str, Tensor], float]:
-    """The task's outputs for a split, in its order and on the CPU, and the mean loss of a sample."""
+@torch.no_grad()
+def predictions(task: Task, nets: Nets, split: Split) -> dict[str, Tensor]:
+    """The task's outputs for a split, in its order and on the CPU."""
     device = next(nets.parameters()).device
     outputs: dict[str, Tensor] = {}
-    loss = 0.0
     for positions, batch in plain_batches(split.source, split.modality, split.indices, device):
-        at = torch.from_numpy(positions)
-        loss += float(task.loss(nets, batch)["loss"]) * len(positions)
         for name, value in task.predict(nets, batch).items():
-            value = value.float().cpu()
-            outputs.setdefault(name, torch.empty(len(split.indices), *value.shape[1:]))[at] = value
-    return outputs, loss / len(split.indices)
+            whole = outputs.setdefault(name, torch.empty(len(split.indices), *value.shape[1:]))
+            whole[torch.from_numpy(positions)] = value.float().cpu()
+    return outputs
 
 
 def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[str, Any]:
@@ -98,17 +94,12 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
     encoder = build_encoder(start.backbone, start.facts)
     if base is not None and spec.initialization == "pretrained":
         base.load_encoder(encoder)
-    encoder.to(device)
     classes = start.source.classes
-    frozen = spec.task.frozen
-    if frozen:
-        train_split, validation = _vectors(encoder, train_split, device), _vectors(encoder, validation, device)
-    nets = spec.task.build(Passthrough(encoder) if frozen else encoder, classes).to(device)
-    views = ("plain",) if frozen else spec.task.training_views(start.modality)
+    nets = spec.task.build(encoder, classes).to(device)
     loader = Loader(
-        train_split.source,
-        train_split.modality,
-        views,
+        start.source,
+        start.modality,
+        spec.task.training_views(start.modality),
         indices=train_split.indices,
         batch_size=plan.batch_size,
         seed=spec.seed,
@@ -117,14 +108,13 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
     evaluation = TaskEvaluation(spec.task, validation) if len(validation.indices) else None
     resume = checkpoint.first_good([Path(path) for path in order.checkpoints], context)
     context.emit("stage", stage="training")
-    outcome = train(spec.task, nets, loader, plan, context, evaluation=evaluation, resume=resume)
+    outcome = Outcome("done", TrainState())
+    if resume is not None or not _begin(spec.task, nets, train_split):
+        outcome = train(spec.task, nets, loader, plan, context, evaluation=evaluation, resume=resume)
+    metrics: dict[str, float] = {}
     if outcome.status == "done":
-        metrics = _final_metrics(
-            spec.task, nets, validation if evaluation is not None else train_split, evaluation is not None
-        )
-        _confusion(spec.task, nets, validation if evaluation is not None else train_split, context, outcome.state.step)
-    else:
-        metrics = {}
+        scored = validation if evaluation is not None else train_split
+        metrics = _score(spec.task, nets, scored, context, outcome.state.step)
     state = outcome.state
     card = Card(
         order,
@@ -137,11 +127,14 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
         state.step,
         state.elapsed,
     )
-    if frozen:
-        whole = spec.task.build(encoder, classes).to(device)
-        whole.parts.load_state_dict(nets.parts.state_dict())
-        nets = whole
     return finish(context, Finished(nets, outcome, card, start.tokenizer))
+
+
+def _begin(task: Task, nets: Nets, split: Split) -> bool:
+    """The task's start on plain views of the training split; True where that solved it."""
+    nets.eval()
+    device = next(nets.parameters()).device
+    return task.begin(nets, (batch for _, batch in plain_batches(split.source, split.modality, split.indices, device)))
 
 
 @dataclass(frozen=True)
@@ -198,43 +191,21 @@ def _splits(order: RunOrder, spec: FinetuneSpec, start: _Start, context: RunCont
     return Split(source, modality, kept), Split(source, modality, held)
 
 
-def _vectors(encoder: Encoder, split: Split, device: torch.device) -> Split:
-    """The split as vectors of the frozen encoder."""
-    made = features(encoder, split.source, split.modality, split.indices, device)
-    source = VectorSource(made, split.labels().numpy(), split.source.classes)
-    return replace(split, source=source, modality=Vectors(), indices=np.arange(len(split.indices)))
-
-
-def _final_metrics(task: Task, nets: Nets, split: Split, held_out: bool) -> dict[str, float]:
+def _score(task: Task, nets: Nets, split: Split, context: RunContext, step: int) -> dict[str, float]:
+    """The result's metrics as `final/…`, and a `sample` with the confusion matrix (up to 100 classes)."""
+    context.emit("stage", stage="evaluating")
     nets.eval()
-    with torch.no_grad():
-        outputs, loss = predictions(task, nets, split)
-    prefix = "validation" if held_out else "train"
-    return {
-        f"{prefix}/{name}": value
-        for name, value in sorted({"loss": loss, **task.metrics(outputs, split.labels())}.items())
-    }
-
-
-def _confusion(task: Task, nets: Nets, split: Split, context: RunContext, step: int) -> None:
-    """A `sample`: rows are true classes, columns predicted ones (up to 100 classes)."""
-    classes = split.source.classes
-    with torch.no_grad():
-        outputs, _ = predictions(task, nets, split)
-    if "probabilities" not in outputs or len(classes) > 100 or not distributed.is_main():
-        return
-    counts = torch.zeros(len(classes), len(classes), dtype=torch.int64)
-    guesses = outputs["probabilities"].argmax(1)
-    counts.index_put_((split.labels(), guesses), torch.ones(len(guesses), dtype=torch.int64), accumulate=True)
-    folder = context.workdir / "samples"
-    folder.mkdir(exist_ok=True)
-    write_json(folder / "confusion.json", {"classes": classes, "counts": counts.tolist()})
-    caption = "rows: true class, columns: predicted class"
-    context.emit(
-        "sample",
-        step=step,
-        name="confusion",
-        path="samples/confusion.json",
-        media_type="application/json",
-        caption=caption,
-    )
+    outputs, classes = predictions(task, nets, split), split.source.classes
+    metrics = {f"final/{name}": value for name, value in sorted(task.metrics(outputs, split.labels()).items())}
+    context.emit("metrics", step=step, values=metrics)
+    if "probabilities" in outputs and len(classes) <= 100 and distributed.is_main():
+        counts = torch.zeros(len(classes), len(classes), dtype=torch.int64)
+        guesses = outputs["probabilities"].argmax(1)
+        counts.index_put_((split.labels(), guesses), torch.ones_like(guesses), accumulate=True)
+        (context.workdir / "samples").mkdir(exist_ok=True)
+        path = "samples/confusion.json"
+        write_json(context.workdir / path, {"classes": classes, "counts": counts.tolist()})
+        caption = "counts[i][j]: samples of class i that were called class j"
+        kind = "application/json"
+        context.emit("sample", step=step, name="confusion", path=path, media_type=kind, caption=caption)
+    return metrics

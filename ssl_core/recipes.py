@@ -213,8 +213,6 @@ def _training(spec: PretrainSpec | FinetuneSpec, modality: Modality, backbone: E
         rate = round(1e-3 * min(1.0, math.sqrt(start / backbone.width)), 6)
         if isinstance(spec, FinetuneSpec) and spec.model is not None and spec.initialization == "pretrained":
             rate = rate / 2
-        if isinstance(spec, FinetuneSpec) and getattr(spec.task, "mode", "") == "linear":
-            rate = 1e-2
     precision = spec.precision or ("bf16" if spec.resources.queue == "gpu" else "fp32")
     return {"optimizer": spec.optimizer.model_copy(update={"learning_rate": rate}), "precision": precision}
 

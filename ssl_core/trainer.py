@@ -161,6 +161,9 @@ class _Loop:
     def run(self) -> Outcome:
         """The story of a run: step, log, evaluate, save; until done or told to stop."""
         self.nets.train()
+        if self.state.step == 0 and self.evaluation is not None and self.evaluation.watched is not None:
+            # What `Task.begin` solved may stay the best there is.
+            self._evaluate(self.evaluation)
         while not self._finished():
             reason = self._stop_reason()
             if reason is not None:

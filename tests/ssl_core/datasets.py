@@ -35,7 +35,7 @@ def write_dataset(folder: Path, columns: dict[str, list[Any]], profile: dict[str
     """A committed dataset folder of one row file."""
     folder.mkdir(parents=True)
     pq.write_table(pa.table(columns), folder / "rows-00000.parquet")
-    counts = Counter(label for label in columns["label"] if label is not None)
+    counts = Counter(label for label in columns["label"].to_pylist() if label is not None)
     rows = len(columns["label"])
     known = {"rows": rows, "labelled": sum(counts.values()), "classes": sorted(counts), "class_counts": dict(counts)}
     (folder / "profile.json").write_text(json.dumps({**profile, **known}))
