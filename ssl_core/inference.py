@@ -11,7 +11,6 @@ B samples, N tokens or patches, D = `embed_dim`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_core.batch import Batch, Inputs, Tokens
+from ssl_core.durable import fault_of, read_manifest
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import CheckpointError, DataError, SpecError
 from ssl_core.modalities import AnyModality, Modality
@@ -178,25 +178,13 @@ def load(folder: Path, device: str = "cpu") -> LoadedModel:
 
 
 def _verify(folder: Path) -> None:
-    try:
-        files = json.loads((folder / "manifest.json").read_text())["files"]
-        listed = {file["path"]: (file["size"], file["sha256"]) for file in files}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError("invalid_model", f"the folder has no readable manifest.json: {error}") from error
+    fault = fault_of(folder)
+    if fault is not None:
+        raise CheckpointError("invalid_model", f"the model folder is damaged: {fault}")
+    listed = {file["path"] for file in read_manifest(folder)["files"]}
     for needed in ("config.json", "model.safetensors"):
         if needed not in listed:
             raise CheckpointError("invalid_model", f"the manifest lists no {needed}", needed)
-    for path, (size, digest) in listed.items():
-        file = (folder / path).resolve()
-        if not file.is_relative_to(folder.resolve()) or not file.is_file():
-            raise CheckpointError("invalid_model", f"the file {path} of the manifest is missing", path)
-        if file.stat().st_size != size or _sha256(file) != digest:
-            raise CheckpointError("invalid_model", f"the file {path} is not the one of the manifest", path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
+from pydantic import AfterValidator
 
 from app.catalogue import service
 from app.catalogue.schemas import BackboneList, ObjectiveList, TaskList
@@ -13,7 +14,19 @@ from app.edge import api_router
 from ssl_core.modalities import MODALITIES
 
 router = api_router("catalogue")
-Modality = Annotated[Literal[tuple(MODALITIES)] | None, Query(description="only what fits this modality")]  # type: ignore[valid-type]
+
+
+def _known(modality: str | None) -> str | None:
+    if modality is not None and modality not in MODALITIES:
+        raise ValueError(f"{modality!r} is not known; use {', '.join(MODALITIES)}")
+    return modality
+
+
+Modality = Annotated[
+    str | None,
+    Query(max_length=32, description="only what fits this modality", json_schema_extra={"enum": list(MODALITIES)}),
+    AfterValidator(_known),
+]
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "the list with the `ETag` of `If-None-Match`"}}
 
 

@@ -13,7 +13,8 @@ from ssl_core.spec import Metadata
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 _EXAMPLE: dict[str, Any] = {
     "id": "mdl_01jd3w9qz2", "object": "model", "created": 1767225600, "created_at": 1767225600,
-    "owned_by": "prj_01jd3w8a1c", "name": "topics", "kind": "task", "modality": "text", "backbone": "text-small", "objective": None,
+    "owned_by": "prj_01jd3w8a1c", "name": "topics", "kind": "task", "modality": "text",
+    "backbone": "text-small", "objective": None,
     "task": "classification", "classes": ["politics", "sport"], "embedding_dimensions": 256, "parameters": 5_300_000,
     "max_length": 128, "bytes": 21_400_000, "digest": "9f2c…", "metrics": {"accuracy": 0.83}, "metadata": {},
     "lineage": {"job": "job_01jd3w9aaa", "datasets": [{"id": "ds_01jd3w8m6k", "role": "dataset", "digest": "4be0…"}],
@@ -115,7 +116,7 @@ def _fields(row: Model) -> dict[str, Any]:
         "kind": config["kind"], "modality": config["modality"]["name"], "backbone": config["backbone"]["name"],
         "objective": _name(config.get("objective")), "task": _name(config.get("task")),
         "classes": config.get("classes") or [], "embedding_dimensions": config["embed_dim"],
-        "parameters": config["parameters"], "max_length": config.get("max_length"), "bytes": row.bytes,
+        "parameters": config["parameters"], "max_length": config.get("max_length") or None, "bytes": row.bytes,
         "digest": row.digest, "metrics": row.metrics, "metadata": row.meta,
         "lineage": {"job": row.job_id, **row.lineage},
     }  # fmt: skip
