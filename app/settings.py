@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     backoff_seconds: float = Field(default=10, ge=0)
     max_body_bytes: int = Field(default=1_000_000, ge=1024, description="cap of a JSON body")
     max_upload_bytes: int = Field(default=200 * 2**30, ge=1, description="cap of one uploaded file")
+    upload_seconds: float = Field(default=86_400, gt=0, description="how long an upload in parts may stay open")
     storage_quota_bytes: int = Field(default=2 * 2**40, ge=1, description="per project")
     max_queued_jobs: int = Field(default=1000, ge=1, description="queued and running jobs per project")
     max_datasets: int = Field(default=100_000, ge=1, description="per project")

@@ -1,0 +1,68 @@
+"""`/v1/files`: the door for programs written for the OpenAI API. A file id is a dataset id."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from app.datasets import forms, removal, service
+from app.datasets.file_schemas import FileDeleted, FileList, FileObject, as_file, check_file_form
+from app.datasets.intake import Form, receive
+from app.datasets.submission import submit_file
+from app.datasets.tables import Dataset
+from app.deps import PageDep, PlatformDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep, StoreDep, WriteKey
+from app.downloads import Download, file_response
+from app.edge import api_router
+from app.pagination import paginate
+
+router = api_router("files")
+FilePath = Annotated[
+    str, Path(max_length=64, description="id of the file, which is a dataset's", examples=["ds_01jd3w8m6k"])
+]
+
+
+@router.post("/files", response_model=FileObject, **forms.FILE)
+async def create_file(request: Request, key: WriteKey, platform: PlatformDep) -> Response:
+    """Upload one file; it becomes a dataset with the same id, so everything of `/v1/datasets` works on it."""
+    made, limit = service.new_dataset_id(), platform.settings.max_upload_bytes
+    form = Form("file", forms.FILE_FIELDS, service.upload_key(made), limit, check_file_form)
+    async with receive(request, platform, form, key.project_id) as received:
+        return await run_in_threadpool(submit_file, request, key.project_id, made, received)
+
+
+@router.get("/files", response_model=FileList)
+def list_files(
+    key: ReadKey,
+    session: ReadSessionDep,
+    page: PageDep,
+    purpose: Annotated[service.Purpose | None, Query(description="only files with this purpose")] = None,
+) -> Any:
+    """Every dataset of the project as a file, newest first."""
+    return paginate(session, service.of_purpose(key.project_id, purpose), Dataset, page, as_file)
+
+
+@router.get("/files/{file_id}")
+def get_file(file_id: FilePath, key: ReadKey, session: ReadSessionDep) -> FileObject:
+    """One file. `GET /v1/datasets/{id}` says more."""
+    return as_file(service.get(session, key.project_id, file_id))
+
+
+@router.delete("/files/{file_id}")
+def delete_file(
+    file_id: FilePath, key: WriteKey, session: SessionDep, settings: SettingsDep, store: StoreDep
+) -> FileDeleted:
+    """Delete a file, which is its dataset. 409 `in_use` while a job that has not ended reads it."""
+    removal.delete_dataset(session, settings, store, key.project_id, file_id)
+    return FileDeleted(id=file_id)
+
+
+@router.get("/files/{file_id}/content", response_class=Response, responses=forms.BYTES)
+def download_file(
+    file_id: FilePath, request: Request, key: ReadKey, session: ReadSessionDep, store: StoreDep
+) -> Response:
+    """The bytes as they were uploaded: strong `ETag`, one `Range`, `If-Range`, `If-None-Match`."""
+    row = service.get(session, key.project_id, file_id)
+    session.close()
+    return file_response(request, store, Download(row.key, row.bytes, row.sha256, row.filename))

@@ -1,0 +1,33 @@
+"""Deleting a dataset: never under a job that reads it, and its bytes only once its row is gone for good."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from app.datasets import service
+from app.db import after_commit
+from app.errors import Conflict
+from app.jobs import limits, transitions
+from app.jobs import service as jobs
+from app.settings import Settings
+from app.storage import Store
+
+
+def delete_dataset(session: Session, settings: Settings, store: Store, project_id: str, dataset_id: str) -> str:
+    """Delete rows now and bytes after the commit; the dataset's own unfinished ingest is cancelled.
+
+    Raises:
+        NotFound: no such dataset in the project.
+        Conflict: 409 `in_use`, a job that has not ended reads it.
+    """
+    row = service.lock(session, project_id, dataset_id)
+    user = jobs.live_job_using(session, row.id)
+    if user is not None and user != row.job_id:
+        raise Conflict("in_use", f"Job {user} still reads dataset {row.id}; cancel it or wait for its end.", "id")
+    if user is not None:
+        job = transitions.lock(session, user)
+        if job is not None:
+            transitions.cancel(session, job, limits.of(settings))
+    keys = service.remove(session, row)
+    after_commit(session, lambda: [store.delete(key) for key in keys])
+    return dataset_id
