@@ -44,11 +44,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.in_flight = set()
     app.add_middleware(RequestEdge)
     failures.install(app)
-    for domain in _DOMAINS:
-        if importlib.util.find_spec(f"app.{domain}") and importlib.util.find_spec(f"app.{domain}.routes"):
-            app.include_router(importlib.import_module(f"app.{domain}.routes").router, prefix="/v1")
-    if importlib.util.find_spec("app.internal") and importlib.util.find_spec("app.internal.routes"):
-        app.include_router(importlib.import_module("app.internal.routes").router, prefix="/internal/v1")
+    for domain in (*_DOMAINS, "internal"):
+        try:
+            router = importlib.import_module(f"app.{domain}.routes").router
+        except ImportError as error:
+            print(f"NOT SERVED YET: {domain}: {error}", file=sys.stderr)
+            continue
+        app.include_router(router, prefix="/internal/v1" if domain == "internal" else "/v1")
     app.include_router(health.router)
     return app
 
