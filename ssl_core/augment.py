@@ -2,9 +2,9 @@
 
 The SimCLR family (Chen et al. 2020, https://arxiv.org/abs/2002.05709): random resized crop, flip, colour jitter,
 grey, blur. Everything spatial is linear, so crop, resize, flip and blur are one matrix for the rows and one for the
-columns of each picture; everything chromatic is affine in the colour of a pixel, so jitter and grey are one 3 x 3 matrix
-and one offset. A view is three batched matrix products, on any device, with the parameters of each picture drawn from
-its own seed.
+columns of each picture; everything chromatic is affine in the colour of a pixel, so jitter and grey are one 3 x 3
+matrix and one offset. A view is three batched matrix products, on any device, with the parameters of each picture
+drawn from its own seed.
 
 B pictures, C channels (1 or 3), S side of the stored picture, O side of the view, in pixels. Values are 0 to 1.
 """
@@ -89,7 +89,8 @@ def hue_matrix(turn: Tensor) -> Tensor:
     rotation[:, 1, 1] = rotation[:, 2, 2] = torch.cos(angle)
     rotation[:, 2, 1] = torch.sin(angle)
     rotation[:, 1, 2] = -rotation[:, 2, 1]
-    return torch.linalg.inv(base) @ rotation @ base
+    turned: Tensor = torch.linalg.inv(base) @ rotation @ base
+    return turned
 
 
 def saturation_matrix(factor: Tensor) -> Tensor:

@@ -66,8 +66,22 @@ def inspect(data: bytes) -> Header:
         return Header(kind_of(data) or "", picture.width, picture.height)
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A picture upright: (height, width, channels) uint8, perhaps smaller than the file's `width` and `height`."""
+
+    array: NDArray[np.uint8]
+    width: int
+    height: int
+
+
 def decode(data: bytes, channels: int | None = None, least_side: int = 0) -> NDArray[np.uint8]:
-    """The picture upright, as (height, width, channels) uint8; alpha lies on white, 16 bits become 8.
+    """The array of `examine`."""
+    return examine(data, channels, least_side).array
+
+
+def examine(data: bytes, channels: int | None = None, least_side: int = 0) -> Decoded:
+    """Decode a picture; alpha lies on white, 16 bits become 8, EXIF orientation is undone.
 
     Args:
         data: a whole file.
@@ -81,20 +95,22 @@ def decode(data: bytes, channels: int | None = None, least_side: int = 0) -> NDA
 
     with _opened(data) as picture:
         try:
-            turned = picture.getexif().get(0x0112, 1)
+            turned = _orientation(picture)
             fast = _simple_jpeg(data, picture, channels, least_side) if picture.format == "JPEG" else None
             array = _pillow(picture, channels, least_side) if fast is None else fast
-            return np.ascontiguousarray(_upright(array, turned))
+            width, height = picture.size if turned < 5 else picture.size[::-1]
+            return Decoded(np.ascontiguousarray(_upright(array, turned)), width, height)
         except _BROKEN as error:
             raise DataError("decode_error", f"the {picture.format} data is broken: {_reason(error)}") from error
 
 
-def stored(data: bytes, array: NDArray[np.uint8]) -> bytes:
-    """What a dataset keeps of a picture: its own bytes, or a PNG of the decoded `array` for a format not in `KEPT`."""
+def stored(data: bytes) -> bytes:
+    """What a dataset keeps of a picture: its own bytes, or a PNG for a format not in `KEPT`."""
     from PIL import Image
 
     if kind_of(data) in KEPT:
         return data
+    array = decode(data)
     out = io.BytesIO()
     Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(out, "PNG")
     return out.getvalue()
@@ -191,6 +207,11 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     if picture.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise DataError("unsupported_type", f"pixels of mode {picture.mode}; 8 and 16 bits a channel are allowed")
     return Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))
+
+
+def _orientation(picture: Image.Image) -> int:
+    value = picture.getexif().get(0x0112, 1)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _upright(array: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -95,9 +95,8 @@ def collate(items: list[Any], folder: Path, max_length: int) -> dict[str, Tensor
     ids = np.full((len(documents), int(lengths.max(initial=1))), tokenizer.PAD, dtype=np.int32)
     for row, (document, length) in enumerate(zip(documents, lengths, strict=True)):
         ids[row, :length] = document[:length]
-    return {
-        "ids": torch.from_numpy(ids), "word_starts": torch.from_numpy(starts[ids]), "lengths": torch.from_numpy(lengths),
-    }  # fmt: skip
+    arrays = {"ids": ids, "word_starts": starts[ids], "lengths": lengths}
+    return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
 
 def _checked(item: Any, number: int, vocabulary: int) -> list[int]:

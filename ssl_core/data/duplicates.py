@@ -1,0 +1,128 @@
+"""How often the same thing comes twice: exactly, by hash of every row; nearly, by sketch of the first 100,000 rows.
+
+Texts: MinHash (Broder 1997) of 8-byte shingles by one permutation hashing with rotation (Li, Owen and Zhang 2012;
+Shrivastava and Li 2014). Pictures: the difference hash, 64 signs of neighbouring grey values. Candidates share a band
+of their sketch and are then compared, so the cost is that of sorting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SKETCHED_ROWS = 100_000
+SKETCHED_BYTES = 4096
+"""Only the beginning of a text is sketched."""
+BINS = 64
+SIMILAR = 0.8
+"""Texts: least share of equal bins, an estimate of the share of common shingles."""
+HASH_DISTANCE = 3
+"""Pictures: most differing bits of 64."""
+_SHINGLE = 8
+
+
+def fingerprint(content: bytes) -> int:
+    """A signed 64-bit hash of a row's content."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little", signed=True)
+
+
+def count_repeats(fingerprints: array[int]) -> int:
+    """Rows whose fingerprint came before."""
+    import numpy as np
+
+    values = np.frombuffer(fingerprints, dtype=np.int64)
+    return int(len(values) - len(np.unique(values)))
+
+
+def text_sketch(content: bytes) -> NDArray[np.uint32]:
+    """(64,) MinHash of a text, case and runs of white space aside."""
+    import numpy as np
+
+    folded = b" ".join(content[:SKETCHED_BYTES].lower().split())
+    letters = np.frombuffer(folded.ljust(_SHINGLE), dtype=np.uint8)
+    count = len(letters) - _SHINGLE + 1
+    shingles = np.zeros(count, dtype=np.uint64)
+    for place in range(_SHINGLE):
+        shingles |= letters[place : place + count].astype(np.uint64) << np.uint64(8 * place)
+    shingles = (shingles ^ (shingles >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
+    shingles = (shingles ^ (shingles >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    empty = np.uint32(2**32 - 1)
+    bins = np.full(BINS, empty, dtype=np.uint32)
+    np.minimum.at(
+        bins, (shingles >> np.uint64(58)).astype(np.intp), ((shingles >> np.uint64(20)) & empty).astype(np.uint32)
+    )
+    return _fill_empty(bins, empty)
+
+
+def _fill_empty(bins: NDArray[np.uint32], empty: np.uint32) -> NDArray[np.uint32]:
+    """An empty bin takes the next full one's value, shifted by its distance."""
+    import numpy as np
+
+    full = np.flatnonzero(bins != empty)
+    if len(full) in (0, BINS):
+        return bins
+    places = np.arange(BINS)
+    following = full[np.searchsorted(full, places) % len(full)]
+    distance = (following - places) % BINS
+    return bins[following] + (distance * 0x01000193).astype(np.uint32)
+
+
+def picture_sketch(picture: NDArray[np.uint8]) -> int:
+    """The difference hash of a picture (H, W, C): 64 bits."""
+    import numpy as np
+    from PIL import Image
+
+    image = Image.fromarray(picture[:, :, 0]) if picture.shape[2] == 1 else Image.fromarray(picture).convert("L")
+    small = np.asarray(image.resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big", signed=False)
+
+
+def near_texts(sketches: list[NDArray[np.uint32]]) -> NDArray[np.bool_]:
+    """(rows,) True where a text is nearly one that came before."""
+    import numpy as np
+
+    if not sketches:
+        return np.zeros(0, dtype=np.bool_)
+    table = np.stack(sketches)
+    marked = np.zeros(len(table), dtype=np.bool_)
+    for band in range(0, BINS, 4):
+        keys = np.zeros(len(table), dtype=np.uint64)
+        for value in table[:, band : band + 4].T:
+            keys = keys * np.uint64(0x100000001B3) + value.astype(np.uint64)
+        earlier, later = _candidates(keys)
+        alike = (table[earlier] == table[later]).mean(axis=1) >= SIMILAR
+        marked[later[alike]] = True
+    return marked
+
+
+def near_pictures(sketches: list[int]) -> NDArray[np.bool_]:
+    """(rows,) True where a picture is nearly one that came before."""
+    import numpy as np
+
+    hashes = np.array(sketches, dtype=np.uint64)
+    marked = np.zeros(len(hashes), dtype=np.bool_)
+    # Three differing bits leave one of four bands of 16 bits untouched.
+    for band in range(4):
+        keys = (hashes >> np.uint64(16 * band)) & np.uint64(0xFFFF)
+        earlier, later = _candidates(keys)
+        alike = np.bitwise_count(hashes[earlier] ^ hashes[later]) <= HASH_DISTANCE
+        marked[later[alike]] = True
+    return marked
+
+
+def _candidates(keys: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pairs (earlier, later) of rows with one key: each with the first and with the one before it of its group."""
+    import numpy as np
+
+    order = np.argsort(keys, kind="stable")
+    same = np.zeros(len(keys), dtype=np.bool_)
+    same[1:] = keys[order][1:] == keys[order][:-1]
+    first = np.maximum.accumulate(np.where(same, 0, np.arange(len(keys))))
+    places = np.flatnonzero(same)
+    earlier = np.concatenate([order[first[places]], order[places - 1]])
+    return earlier, np.concatenate([order[places], order[places]])

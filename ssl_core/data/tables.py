@@ -1,0 +1,161 @@
+"""Rows of plain text, JSON lines and separated values, streamed. Row numbers start at 1; a header is not a row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from typing import IO, Any
+
+from ssl_core.data.intake import (
+    LABEL_COLUMNS,
+    MAX_TEXT_BYTES,
+    TEXT_COLUMNS,
+    Reading,
+    Row,
+    Upload,
+    choose_column,
+    clean_label,
+    clean_text,
+    text_column,
+)
+from ssl_core.data.lines import lines
+from ssl_core.data.sniff import Kind
+from ssl_core.errors import DataError
+
+_TOO_LONG = f"a line has at most {MAX_TEXT_BYTES:,} bytes"
+# JSON may write one character as six.
+_LONGEST_JSON = 6 * MAX_TEXT_BYTES
+_ENCODING = "not valid UTF-8; save the file as UTF-8"
+
+
+def read(upload: Upload, kind: Kind) -> Reading:
+    """Rows of a text file of that kind.
+
+    Raises:
+        DataError: `unsupported_type` where the upload is said to be something other than text, `missing_column`.
+    """
+    if upload.modality not in (None, "text"):
+        raise DataError("unsupported_type", f"a {kind} file holds text, not {upload.modality}", upload.name)
+    reading = Reading("text", iter(()), total=upload.path.stat().st_size)
+    reading.rows = {"txt": _txt, "jsonl": _jsonl, "csv": _csv}[kind](upload, reading)
+    return reading
+
+
+def _numbered(upload: Upload, reading: Reading, file: IO[bytes], longest: int) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not too long; the others are reported."""
+    for number, line in lines(file, longest):
+        reading.done = file.tell()
+        if line is None:
+            upload.bad.add(upload.name, number, DataError("line_too_long", _TOO_LONG))
+        else:
+            yield number, line
+
+
+def _txt(upload: Upload, reading: Reading) -> Iterator[Row]:
+    with upload.path.open("rb") as file:
+        for number, line in _numbered(upload, reading, file, MAX_TEXT_BYTES):
+            if not line.strip():
+                continue
+            try:
+                content = clean_text(_decoded(line).strip())
+            except DataError as error:
+                upload.bad.add(upload.name, number, error)
+                continue
+            yield Row(content, None, f"{upload.name}:{number}")
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError("encoding_error", f"{_ENCODING} (byte {error.start})") from error
+
+
+def _jsonl(upload: Upload, reading: Reading) -> Iterator[Row]:
+    with upload.path.open("rb") as file:
+        for number, line in _numbered(upload, reading, file, _LONGEST_JSON):
+            if not line.strip():
+                continue
+            try:
+                value = json_object(_decoded(line))
+                row = _from_object(value, upload.columns, f"{upload.name}:{number}")
+            except DataError as error:
+                upload.bad.add(upload.name, number, error)
+                continue
+            yield row
+
+
+def json_object(line: str) -> dict[str, Any]:
+    """Raises DataError `invalid_json`, or `wrong_type` where the line is not an object."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError("invalid_json", f"not JSON: {str(error)[:200]}") from error
+    if not isinstance(value, dict):
+        raise DataError("wrong_type", f"a line is a JSON object, this one is a {type(value).__name__}")
+    return value
+
+
+def _from_object(value: dict[str, Any], columns: dict[str, str], source: str) -> Row:
+    found = list(value)
+    text = columns.get("text") or choose_column("text", found, {}, TEXT_COLUMNS)
+    if text is None or text not in value:
+        listed = ", ".join(found[:20]) or "none"
+        raise DataError("missing_field", f"the row has no `{text or 'text'}`; its fields: {listed}"[:500])
+    label = columns.get("label") or choose_column("label", found, {}, LABEL_COLUMNS)
+    return Row(clean_text(value[text]), clean_label(value.get(label)) if label else None, source)
+
+
+def _csv(upload: Upload, reading: Reading) -> Iterator[Row]:
+    # A quoted field may run over lines; the limit also ends a quote that nobody closes.
+    csv.field_size_limit(MAX_TEXT_BYTES)
+    with upload.path.open("rb") as file:
+        # Surrogates carry bad bytes through the parser, so that the row they are in can be named.
+        stream = (
+            line.decode("utf-8", "surrogateescape") for _, line in _numbered(upload, reading, file, MAX_TEXT_BYTES)
+        )
+        first = next(stream, "")
+        header = next(csv.reader([first], delimiter=(comma := _separator(upload.name, first))), [])
+        header = [name.strip() for name in header]
+        text = header.index(text_column(header, upload.columns))
+        named = choose_column("label", header, upload.columns, LABEL_COLUMNS)
+        label = None if named is None else header.index(named)
+        for number, record in _records(upload, csv.reader(stream, delimiter=comma)):
+            try:
+                row = _from_record(record, len(header), (text, label), f"{upload.name}:{number}")
+            except DataError as error:
+                upload.bad.add(upload.name, number, error)
+                continue
+            yield row
+
+
+def _separator(name: str, header: str) -> str:
+    if name.lower().endswith(".tsv"):
+        return "\t"
+    return max(",\t;", key=header.count)
+
+
+def _records(upload: Upload, reader: Any) -> Iterator[tuple[int, list[str]]]:
+    number = 0
+    while True:
+        number += 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            upload.bad.add(upload.name, number, DataError("invalid_row", f"not separated values: {error}"))
+            continue
+        if record:
+            yield number, record
+        else:
+            number -= 1
+
+
+def _from_record(record: list[str], width: int, places: tuple[int, int | None], source: str) -> Row:
+    text, label = places
+    if len(record) != width:
+        raise DataError("missing_field", f"the row has {len(record)} fields, the header has {width}")
+    content = clean_text(record[text].strip())
+    return Row(content, None if label is None else clean_label(record[label].strip()), source)
