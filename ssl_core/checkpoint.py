@@ -136,7 +136,7 @@ def rng_tensors() -> dict[str, Tensor]:
     """The state of every generator of this process, as tensors."""
     version, words, gauss = random.getstate()
     legacy = np.random.get_state(legacy=True)
-    _, keys, position, has_gauss, cached = legacy  # type: ignore[misc]
+    _, keys, position, has_gauss, cached = legacy
     tensors = {
         "torch": torch.get_rng_state(),
         "python": torch.tensor([version, *words], dtype=torch.int64),

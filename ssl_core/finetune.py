@@ -28,7 +28,7 @@ from ssl_core.pretrain import warn_of_small_batch
 from ssl_core.spec import FinetuneSpec, RunOrder, TrainPlan
 from ssl_core.splits import stratified
 from ssl_core.tasks.base import Task
-from ssl_core.trainer import Outcome, train
+from ssl_core.trainer import Outcome, TrainStep, train
 from ssl_core.verdict import Finished, finish
 
 _EVALUATIONS = 20
@@ -110,7 +110,7 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
     context.emit("stage", stage="training")
     outcome = Outcome("done", TrainState())
     if resume is not None or not _begin(spec.task, nets, train_split):
-        outcome = train(spec.task, nets, loader, plan, context, evaluation=evaluation, resume=resume)
+        outcome = train(TrainStep(spec.task, nets), loader, plan, context, evaluation, resume)
     metrics: dict[str, float] = {}
     if outcome.status == "done":
         scored = validation if evaluation is not None else train_split
@@ -184,8 +184,8 @@ def _splits(order: RunOrder, spec: FinetuneSpec, start: _Start, context: RunCont
     kept, held = stratified(labels, spec.validation_fraction or 0.0, spec.seed)
     if not len(held) and spec.validation_fraction:
         text = (
-            f"too few labels to hold out {spec.validation_fraction:.0%} of each class (at least two a class on either side are "
-            "needed): training on all of them for the whole budget, without early stopping; scores are of the training rows"
+            f"too few labels to hold out {spec.validation_fraction:.0%} of each class (two on either side are the "
+            "least): all of them train for the whole budget without early stopping, and scores are of these rows"
         )
         context.emit("message", level="info", code="no_holdout", message=text)
     return Split(source, modality, kept), Split(source, modality, held)

@@ -54,7 +54,7 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
 
 def optimizer_tensors(optimizer: Optimizer, nets: nn.Module) -> dict[str, Tensor]:
     """The optimizer's state by parameter name, `exp_avg/encoder.layers.0.weight`: readable, and free of pickle."""
-    names = {parameter: name for name, parameter in nets.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in nets.named_parameters()}
     return {
         f"{key}/{names[parameter]}": value
         for parameter, state in optimizer.state.items()

@@ -25,7 +25,7 @@ from ssl_core.objectives.base import Objective
 from ssl_core.rng import sample_seeds
 from ssl_core.spec import PretrainSpec, RunOrder, TrainPlan
 from ssl_core.splits import held_out
-from ssl_core.trainer import Outcome, train
+from ssl_core.trainer import Outcome, TrainStep, train
 from ssl_core.verdict import Finished, finish
 
 _HEALTH_SAMPLES = 1024
@@ -45,8 +45,8 @@ class Labelled:
 class PretrainEvaluation:
     """Validation loss on held-out samples, health of plain views, and the probe where one is named.
 
-    The health numbers are of held-out documents where the objective's samples are documents; of documents drawn from
-    the whole pool where its samples are packed rows.
+    The health numbers are of at least 512 documents where there are so many: the held-out ones first, where the
+    objective's samples are documents, then others of the pool.
     """
 
     watched = None
@@ -66,11 +66,14 @@ class PretrainEvaluation:
             probe,
             every,
         )
-        documents = validation if loader.unit == "document" else np.arange(loader.source.count("document"))
-        if len(documents) < 2:
-            documents = np.arange(loader.source.count("document"))
-        generator = np.random.Generator(np.random.Philox(key=[loader.seed, 4]))
-        self._documents = np.sort(generator.permutation(documents)[:_HEALTH_SAMPLES])
+        everything = np.random.Generator(np.random.Philox(key=[loader.seed, 4])).permutation(
+            loader.source.count("document")
+        )
+        first = validation if loader.unit == "document" else validation[:0]
+        rest = everything[~np.isin(everything, first)]
+        # Fewer vectors than dimensions would cap the rank, so few held-out documents are topped up with others.
+        enough = max(min(len(first), _HEALTH_SAMPLES), _HEALTH_SAMPLES // 2)
+        self._documents = np.sort(np.concatenate([first, rest])[:enough])
 
     def every(self, total_steps: int, steps_per_epoch: int) -> int:
         """As the probe says, else ten times in the run."""
@@ -138,7 +141,7 @@ def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[s
     evaluation = PretrainEvaluation(spec.objective, loader, validation, probe, every)
     resume = checkpoint.first_good([Path(path) for path in order.checkpoints], context)
     context.emit("stage", stage="training")
-    outcome: Outcome = train(spec.objective, nets, loader, plan, context, evaluation=evaluation, resume=resume)
+    outcome: Outcome = train(TrainStep(spec.objective, nets), loader, plan, context, evaluation, resume)
     tokenizer = folder / "tokenizer.json"
     card = Card(
         order,
@@ -157,7 +160,7 @@ def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[s
 def warn_of_small_batch(loader: Loader, plan: TrainPlan, context: RunContext) -> None:
     """Tell the user where the data has fewer samples than a batch."""
     if loader.batch_size < plan.batch_size:
-        text = f"only {loader.batch_size} samples to train on: every step uses all of them instead of batch_size {plan.batch_size}"
+        text = f"only {loader.batch_size} samples to train on: every step uses all, instead of {plan.batch_size}"
         context.emit("message", level="warning", code="batch_clamped", message=text)
 
 

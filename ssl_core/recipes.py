@@ -111,15 +111,15 @@ def _modality(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts, base: Mo
             text = f"the model reads {base.modality.name} and this dataset is {dataset.modality}"
             raise SpecError("modality_mismatch", text, "model")
         if spec.modality is not None and spec.modality != base.modality:
-            text = "modality must be left out or equal the base model's: its tokenizer and picture size are part of its weights"
+            text = "leave modality out or send the base model's: its tokenizer and picture size belong to its weights"
             raise SpecError("modality_mismatch", text, "modality")
         return base.modality
     return spec.modality or _recipe_modality(dataset)
 
 
 def _recipe_modality(dataset: DatasetFacts) -> Modality:
-    """Text: a vocabulary that the pool can fill (one entry for about 400 characters, 512 to 8,192). Image: the pictures'
-    own size up to 64 px; grey pictures are not mirrored, since they are mostly writing, digits or scans."""
+    """Text: a vocabulary that the pool can fill (one entry for about 400 characters, 512 to 8,192). Image: the
+    pictures' own size up to 64 px; grey ones are not mirrored, since they are mostly writing, digits or scans."""
     if dataset.modality == "text":
         size = max(512, min(8192, dataset.characters // 400 // 512 * 512))
         return MODALITIES["text"].model_validate({"vocab_size": size})
@@ -144,7 +144,8 @@ def _check_backbone(learner: Objective | Task, backbone: EncoderSpec, modality: 
     wanted = getattr(learner, "encoders", ())
     allowed = [family for family in allowed if not wanted or family in wanted]
     if backbone.family not in allowed:
-        text = f"{learner.name} on {modality.name} needs a backbone of family {' or '.join(allowed)}, not {backbone.family}"
+        families = " or ".join(allowed)
+        text = f"{learner.name} on {modality.name} needs a backbone of family {families}, not {backbone.family}"
         raise SpecError("backbone_mismatch", text, "backbone.family")
 
 
@@ -155,14 +156,18 @@ def _check_sizes(modality: Modality, backbone: EncoderSpec, dataset: DatasetFact
         raise SpecError("infeasible_config", text, "modality.max_length")
     smallest = min(dataset.width, dataset.height)
     if size and smallest and size > smallest:
-        text = f"modality.size {size} is larger than the pictures ({dataset.width} x {dataset.height}); at most {smallest} fits"
+        found = f"{dataset.width} x {dataset.height}"
+        text = f"modality.size {size} is larger than the pictures ({found}); at most {smallest} fits"
         raise SpecError("infeasible_config", text, "modality.size")
 
 
 def _check_labels(spec: FinetuneSpec, dataset: DatasetFacts) -> None:
     if dataset.labelled < 2 or len(dataset.classes) < 2:
         found = ", ".join(dataset.classes) or "none"
-        text = f"{spec.task.name} needs labelled rows of at least two classes; this dataset has {dataset.labelled} labelled rows, classes: {found}"
+        text = (
+            f"{spec.task.name} needs labelled rows of at least two classes; "
+            f"this dataset has {dataset.labelled} labelled rows, classes: {found}"
+        )
         raise SpecError("no_classes", text, "dataset")
 
 

@@ -3,7 +3,7 @@
 Works by hand with no service at all:
 
     mkdir run && cat > run/run.json   # {"spec": {…resolved…}, "datasets": {"ds_x": "/path"}, "cache": "/tmp/cache"}
-    python -m ssl_core.run run        # events in run/events.jsonl, the model in run/artifact, the verdict in run/result.json
+    python -m ssl_core.run run        # events in run/events.jsonl, the model in run/artifact, the verdict: result.json
 
 Several processes: `torchrun --nproc-per-node 2 -m ssl_core.run DIR`, or `resources.processes` in the spec.
 """

@@ -7,7 +7,6 @@ killed at any step and resumed from its checkpoint ends with the same weights an
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +24,9 @@ from ssl_core.errors import NonFiniteError, OutOfMemoryError
 from ssl_core.fault import Fault
 from ssl_core.nets import Nets
 from ssl_core.optim import build_optimizer, clip, rate_factor, set_rate
+from ssl_core.pace import Stopwatch, budget_steps
 from ssl_core.spec import TrainPlan
-from ssl_core.throughput import Meter, peak_flops, step_flops, synchronize
-
-_MEASURE_FROM = 2  # the first steps of a process pay for allocation and kernel choice
-_RESERVE = 0.94  # of a `minutes` budget; the rest is for checkpoints and export
+from ssl_core.throughput import Meter, peak_flops, step_flops
 
 
 class Learner(Protocol):
@@ -43,8 +40,9 @@ class Learner(Protocol):
 class Evaluation(Protocol):
     """Scores taken now and then while training."""
 
-    watched: str | None
-    """The series early stopping watches, higher is better; None = the last weights are the result."""
+    @property
+    def watched(self) -> str | None:
+        """The series early stopping watches, higher is better; None = the last weights are the result."""
 
     def every(self, total_steps: int, steps_per_epoch: int) -> int:
         """Steps between two evaluations."""
@@ -77,14 +75,17 @@ class TrainStep(nn.Module):
 
 
 def train(
-    learner: Learner, nets: Nets, loader: Loader, plan: TrainPlan, context: RunContext, *,
-    evaluation: Evaluation | None = None, resume: Path | None = None,
-) -> Outcome:  # fmt: skip
-    """Train `nets` in place until the budget is spent, the score stops rising, or the context says stop.
+    step: TrainStep,
+    loader: Loader,
+    plan: TrainPlan,
+    context: RunContext,
+    evaluation: Evaluation | None = None,
+    resume: Path | None = None,
+) -> Outcome:
+    """Train `step.nets` in place until the budget is spent, the score stops rising, or the context says stop.
 
     Args:
-        learner: objective or task.
-        nets: on the device to train on.
+        step: an objective or task with its nets, on the device to train on.
         loader: its batches.
         plan: the resolved numbers.
         context: where events go, and whether to stop.
@@ -96,7 +97,7 @@ def train(
         OutOfMemoryError: the spec needs more memory than there is.
         CheckpointError: `resume` belongs to another spec.
     """
-    loop = _Loop(learner, nets, loader, plan, context, evaluation)
+    loop = _Loop(step, loader, plan, context, evaluation)
     loop.begin(resume)
     try:
         return loop.run()
@@ -121,19 +122,13 @@ class _Loop:
     """The state of one call of `train`. Needs `begin` before `run`."""
 
     def __init__(
-        self,
-        learner: Learner,
-        nets: Nets,
-        loader: Loader,
-        plan: TrainPlan,
-        context: RunContext,
-        evaluation: Evaluation | None,
+        self, step: TrainStep, loader: Loader, plan: TrainPlan, context: RunContext, evaluation: Evaluation | None
     ) -> None:
-        self.learner, self.nets, self.loader, self.plan = learner, nets, loader, plan
+        self.learner, self.nets, self.loader, self.plan = step.learner, step.nets, loader, plan
         self.context, self.evaluation = context, evaluation
-        self.device = next(nets.parameters()).device
-        self.optimizer = build_optimizer(nets, plan.optimizer, plan.learning_rate)
-        self.step_module = distributed.wrap(TrainStep(learner, nets))
+        self.device = next(self.nets.parameters()).device
+        self.optimizer = build_optimizer(self.nets, plan.optimizer, plan.learning_rate)
+        self.step_module = distributed.wrap(step)
         self.meter = Meter(self.device, loader.tokens_per_step() / loader.batch_size)
         self.state = TrainState()
         self.best: dict[str, Tensor] | None = None
@@ -152,7 +147,7 @@ class _Loop:
         elif (total := budget_steps(self.plan, self.loader)) is not None:
             self._fix_schedule(total)
         self.fault = Fault(first_attempt=resume is None)
-        self.first_step, self.fit_seconds = self.state.step, 0.0
+        self.stopwatch = Stopwatch()
         self._measure_machine()
         self.slices = self.loader.ahead(self.state.step)
         if resume is not None:
@@ -186,7 +181,7 @@ class _Loop:
         return Outcome("done", self.state)
 
     def _step(self) -> None:
-        """One optimizer step. Nothing here waits for the device, except the check for NaN on a CPU, where it is free."""
+        """One optimizer step. Nothing here waits for the device but the check for NaN on a CPU, where it is free."""
         started, waited = time.perf_counter(), self.slices.waited
         state, total = self.state, self.state.total_steps
         batch = self.loader.batch(next(self.slices), self.device)
@@ -195,7 +190,7 @@ class _Loop:
             values = self.step_module(batch)
         loss = self.fault.act(state.step + 1, values["loss"])
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = clip(self.nets, self.plan.optimizer.clip_norm)
         finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
         self.bad_step = torch.where((self.bad_step < 0) & ~finite, state.step + 1, self.bad_step)
@@ -209,8 +204,7 @@ class _Loop:
         seconds = time.perf_counter() - started
         state.elapsed += seconds
         self.meter.count(self.loader.batch_size, seconds, self.slices.waited - waited)
-        if state.step > self.first_step + _MEASURE_FROM:
-            self.fit_seconds += seconds
+        self.stopwatch.count(seconds)
 
     def _add(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
@@ -313,22 +307,18 @@ class _Loop:
             self.state.evaluate_every = self.evaluation.every(total, self.loader.steps_per_epoch)
 
     def _maybe_fit_schedule(self) -> None:
-        """Fix the length of a `minutes` run from the steps measured so far (5 % of the time, at most 10 s)."""
-        state, minutes = self.state, self.plan.budget.minutes
-        steps = state.step - self.first_step - _MEASURE_FROM
-        seconds = 60.0 * (minutes or 0.0)
-        if steps < 3 or self.fit_seconds < min(10.0, 0.05 * seconds):
+        """Fix the length of a `minutes` run, once enough of its steps are measured."""
+        state, minutes = self.state, self.plan.budget.minutes or 0.0
+        if not distributed.agree(self.stopwatch.ready(minutes)):
             return
-        synchronize(self.device)
-        before, evaluations = state.elapsed, 0
+        before = state.elapsed
         if self.evaluation is not None:
             self._evaluate(self.evaluation)
-            evaluations = 10
-        cost = (state.elapsed - before) * evaluations
-        left = max(0.0, seconds * _RESERVE - state.elapsed - cost)
-        total = distributed.agree(state.step + max(1, int(left / (self.fit_seconds / steps))))
+        spent = state.elapsed + 10 * (state.elapsed - before)
+        total = distributed.agree(state.step + self.stopwatch.steps_in(60.0 * minutes, spent))
         self._fix_schedule(total)
-        text = f"{minutes:g} minutes allow {total} steps of {self.fit_seconds / steps:.3f} s; the schedule is fixed to that"
+        pace = self.stopwatch.seconds_per_step
+        text = f"{minutes:g} minutes allow {total} steps of {pace:.3f} s; the schedule is fixed to that"
         self._emit("message", level="info", code="schedule_fitted", message=text, step=state.step)
 
     def _measure_machine(self) -> None:
@@ -356,17 +346,3 @@ class _Loop:
     def _emit(self, type: str, **fields: object) -> None:
         if distributed.is_main():
             self.context.emit(type, **fields)
-
-
-def budget_steps(plan: TrainPlan, loader: Loader) -> int | None:
-    """Optimizer steps of a budget; None for `minutes`, which must be measured."""
-    budget = plan.budget
-    if budget.steps is not None:
-        return budget.steps
-    if budget.epochs is not None:
-        return max(1, round(budget.epochs * loader.steps_per_epoch))
-    if budget.examples is not None:
-        return max(1, math.ceil(budget.examples / loader.batch_size))
-    if budget.tokens is not None:
-        return max(1, math.ceil(budget.tokens / loader.tokens_per_step()))
-    return None

@@ -30,7 +30,7 @@ def plain_batches(
 def features(
     encoder: Encoder, source: Source, modality: Modality, indices: NDArray[np.int64], device: torch.device
 ) -> Tensor:
-    """(len(indices), D) float32 on the CPU, in the order of `indices`; the encoder is put in evaluation mode meanwhile."""
+    """(len(indices), D) float32 on the CPU, in the order of `indices`, by the encoder in evaluation mode."""
     training = encoder.training
     encoder.eval()
     out = torch.empty(len(indices), encoder.embed_dim)

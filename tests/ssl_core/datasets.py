@@ -65,7 +65,11 @@ def image_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: int
     labels, images = [names[row % 3] for row in range(rows)], []
     for label in labels:
         pixels = random.integers(0, 90, (8, 8, 3))
-        area = {"left": (slice(None), slice(0, 4)), "top": (slice(0, 4), slice(None)), "middle": (slice(2, 6), slice(2, 6))}
+        area = {
+            "left": (slice(None), slice(0, 4)),
+            "top": (slice(0, 4), slice(None)),
+            "middle": (slice(2, 6), slice(2, 6)),
+        }
         pixels[area[label]] += 150
         stream = io.BytesIO()
         Image.fromarray(pixels.astype(np.uint8)).save(stream, "PNG")
@@ -76,13 +80,17 @@ def image_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: int
         "image": images, "width": sizes, "height": sizes, "channels": pa.array([3] * rows, pa.int32()),
         "label": pa.array(kept, pa.string()), "source": [f"toy.zip:{row}.png" for row in range(rows)],
     }  # fmt: skip
-    return write_dataset(folder, columns, {"modality": "image", "characters": 0, "width": 8, "height": 8, "channels": 3})
+    return write_dataset(
+        folder, columns, {"modality": "image", "characters": 0, "width": 8, "height": 8, "channels": 3}
+    )
 
 
 def facts(folder: Path) -> DatasetFacts:
     """Of a dataset folder, as the API would know them."""
     profile = json.loads((folder / "profile.json").read_text())
-    return DatasetFacts.model_validate({"id": "ds_toy", **{k: v for k, v in profile.items() if k in DatasetFacts.model_fields}})
+    return DatasetFacts.model_validate(
+        {"id": "ds_toy", **{k: v for k, v in profile.items() if k in DatasetFacts.model_fields}}
+    )
 
 
 def order(workdir: Path, spec: dict[str, Any], datasets: dict[str, Path], **fields: Any) -> RunOrder:
@@ -104,7 +112,9 @@ def events(workdir: Path, type: str | None = None) -> list[dict[str, Any]]:
 
 def series(workdir: Path) -> dict[tuple[int, str], Any]:
     """Every point of a run that is a function of data, spec and seed."""
-    rows = [(event["step"], name, value) for event in events(workdir, "metrics") for name, value in event["values"].items()]
+    rows = [
+        (event["step"], name, value) for event in events(workdir, "metrics") for name, value in event["values"].items()
+    ]
     return {(step, name): value for step, name, value in rows if not name.startswith(("time/", "throughput"))}
 
 

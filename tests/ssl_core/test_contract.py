@@ -1,0 +1,159 @@
+"""The contract of every objective and task: a new file beside the others is tested here the moment it lands."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_core.batch import Batch
+from ssl_core.context import MemoryContext
+from ssl_core.data.cache import prepared
+from ssl_core.data.loader import Loader
+from ssl_core.encoders import build_encoder
+from ssl_core.modalities.base import Modality
+from ssl_core.nets import Nets
+from ssl_core.objectives import OBJECTIVES
+from ssl_core.run import run
+from ssl_core.run_context import FileContext
+from ssl_core.spec import EncoderSpec
+from ssl_core.tasks import TASKS
+from tests.ssl_core import datasets
+
+TOYS: dict[str, tuple[Modality, dict[str, Any], Any]] = {
+    "text": (datasets.TEXT, datasets.TINY_TEXT, datasets.text_dataset),
+    "image": (datasets.IMAGE, datasets.TINY_IMAGE, datasets.image_dataset),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A learner on a modality it fits."""
+
+    kind: str
+    name: str
+    modality: str
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.modality}"
+
+    def spec(self, **fields: Any) -> dict[str, Any]:
+        """A spec for the toy dataset."""
+        modality, backbone, _ = TOYS[self.modality]
+        learner = {"objective": {"name": self.name}} if self.kind == "pretrain" else {"task": {"name": self.name}}
+        common = {"dataset": "ds_toy", "modality": modality, "backbone": backbone, "batch_size": 8, "seed": 5}
+        return {"type": self.kind, **learner, **common, **fields}
+
+
+CASES = [
+    Case(kind, name, modality)
+    for kind, learners in (("pretrain", OBJECTIVES), ("finetune", TASKS))
+    for name, learner in learners.items()
+    for modality in learner.modalities
+]
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+@dataclass
+class Made:
+    """A learner, built, with one batch of its own."""
+
+    learner: Any
+    nets: Nets
+    batch: Batch
+
+
+def make(case: Case, folder: Path) -> Made:
+    torch.set_num_threads(1)
+    modality, backbone, write = TOYS[case.modality]
+    shards = prepared(modality, write(folder / "data"), folder / "cache", None, MemoryContext(folder))
+    source = modality.open(shards)
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderSpec.model_validate({**backbone, "dropout": 0.0}), source.facts)
+    learner: Any = OBJECTIVES[case.name]() if case.kind == "pretrain" else TASKS[case.name]()
+    nets = learner.build(encoder) if case.kind == "pretrain" else learner.build(encoder, source.classes)
+    views = learner.views if case.kind == "pretrain" else learner.training_views(modality)
+    unit = modality.views[views[0]]
+    loader = Loader(source, modality, views, indices=np.arange(source.count(unit)), batch_size=16, seed=3)
+    return Made(learner, nets.train(), loader.batch(loader.read(0), torch.device("cpu")))
+
+
+@every_case
+def test_its_loss_is_finite_and_falls_on_a_batch_it_may_learn_by_heart(case: Case, tmp_path: Path) -> None:
+    made = make(case, tmp_path)
+    optimizer = torch.optim.AdamW(made.nets.parameters(), lr=3e-3)
+    losses = []
+    for step in range(30):
+        loss = made.learner.loss(made.nets, made.batch)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        made.learner.after_step(made.nets, step / 30)
+        losses.append(loss.item())
+    assert all(math.isfinite(value) for value in losses)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@every_case
+def test_training_moves_every_parameter(case: Case, tmp_path: Path) -> None:
+    made = make(case, tmp_path)
+    before = {name: parameter.detach().clone() for name, parameter in made.nets.named_parameters()}
+    optimizer = torch.optim.SGD(made.nets.parameters(), lr=1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        made.learner.loss(made.nets, made.batch)["loss"].backward()
+        assert not [name for name, parameter in made.nets.named_parameters() if parameter.grad is None]
+        optimizer.step()
+    still = [name for name, parameter in made.nets.named_parameters() if torch.equal(parameter, before[name])]
+    assert not still
+
+
+@every_case
+def test_its_extra_values_are_detached_scalars(case: Case, tmp_path: Path) -> None:
+    made = make(case, tmp_path)
+    values = made.learner.loss(made.nets, made.batch)
+    assert values["loss"].shape == ()
+    assert all(value.shape == () and not value.requires_grad for name, value in values.items() if name != "loss")
+
+
+@every_case
+def test_its_loss_depends_on_weights_and_batch_alone(case: Case, tmp_path: Path) -> None:
+    made = make(case, tmp_path)
+    made.nets.eval()
+    torch.manual_seed(1)
+    first = made.learner.loss(made.nets, made.batch)["loss"]
+    torch.manual_seed(2)
+    assert torch.equal(first, made.learner.loss(made.nets, made.batch)["loss"])
+
+
+@every_case
+def test_a_run_stopped_twice_ends_with_the_bits_of_one_left_alone(case: Case, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    data = {"ds_toy": TOYS[case.modality][2](tmp_path / "data")}
+    spec = (
+        case.spec(budget={"steps": 24}, probe={"dataset": "ds_toy"})
+        if case.kind == "pretrain"
+        else case.spec(budget={"steps": 24})
+    )
+    whole = tmp_path / "whole"
+    datasets.order(whole, spec, data)
+    assert run(whole, FileContext(whole))["status"] == "succeeded"
+
+    checkpoints: list[str] = []
+    points: dict[tuple[int, str], Any] = {}
+    # In the middle of an epoch, then where the first one may end, then to the end.
+    for attempt, steps in enumerate((5, 3, 1000)):
+        part = tmp_path / f"part{attempt}"
+        datasets.order(part, spec, data, checkpoints=checkpoints)
+        verdict = run(part, datasets.Interrupted(part, after=steps))
+        points |= datasets.series(part)
+        checkpoints = [str(path) for path in sorted((part / "checkpoints").glob("step-*"), reverse=True)]
+    assert verdict["status"] == "succeeded"
+    model = "artifact/model.safetensors"
+    assert (part / model).read_bytes() == (whole / model).read_bytes()
+    assert points == datasets.series(whole)
