@@ -22,7 +22,10 @@ from ssl_core.nets import Nets
 from ssl_core.spec import EncoderSpec
 from ssl_core.tasks import TASKS
 
-WORDS = ["bread", "oven", "salt", "flour", "butter", "sugar", "wind", "harbour", "mast", "rope", "tide", "anchor", "rose", "soil", "spade", "seed", "hedge", "lawn"]
+WORDS = [
+    *("bread", "oven", "salt", "flour", "butter", "sugar", "wind", "harbour", "mast"),
+    *("rope", "tide", "anchor", "rose", "soil", "spade", "seed", "hedge"),
+]
 CLASSES = ["cooking", "gardens", "sailing"]
 TEXT_BACKBONE = EncoderSpec(name="custom", family="transformer", width=32, depth=2, heads=2)
 IMAGE_BACKBONE = EncoderSpec(name="custom", family="convnet", width=16, depth=2)

@@ -84,16 +84,28 @@ class Batcher:
             self._wake.notify()
         self._thread.join()
 
+    @property
+    def waiting(self) -> int:
+        """Tokens still to be computed."""
+        return self._waiting
+
     def _run(self) -> None:
         while True:
             with self._wake:
                 self._wake.wait_for(lambda: self._queue or self._closing)
-                if not self._queue:
+                self._drop_abandoned()
+                if not self._queue and self._closing:
                     return
-                turn = self._take()
+                turn = self._take() if self._queue else []
             self._compute(turn)
             with self._wake:
                 self._settle(turn)
+
+    def _drop_abandoned(self) -> None:
+        """Forget requests whose caller went away. Under the lock."""
+        for work in [work for work in self._queue if work.future.cancelled()]:
+            self._queue.remove(work)
+            self._waiting -= work.waiting
 
     def _take(self) -> list[tuple[Work, list[int]]]:
         """The next turn: (request, sample numbers) of the group at the head of the queue. Under the lock."""
@@ -112,6 +124,8 @@ class Batcher:
         return turn
 
     def _compute(self, turn: list[tuple[Work, list[int]]]) -> None:
+        if not turn:
+            return
         samples = [work.samples[at] for work, chosen in turn for at in chosen]
         try:
             answers = iter(turn[0][0].compute(samples))

@@ -98,7 +98,7 @@ def test_an_undecodable_picture_is_named(image: LoadedModel, bad: bytes) -> None
     assert caught.value.param == "input[1]"
 
 
-def test_a_picture_is_refused_by_a_text_model_and_a_text_by_an_image_model(text: LoadedModel, image: LoadedModel) -> None:
+def test_text_models_refuse_pictures_and_image_models_texts(text: LoadedModel, image: LoadedModel) -> None:
     for model, item in ((text, picture()), (image, "a text")):
         with pytest.raises(DataError) as caught:
             model.read([item])

@@ -1,0 +1,213 @@
+"""The inference role as a real process."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from ssl_core.inference import load
+from tests.model_folders import CLASSES, image_model, picture, text_model, texts
+from tests.services import die_with_parent, wait_for
+from tests.worker.model_door import TOKEN, ModelDoor
+
+
+@dataclass
+class Role:
+    process: subprocess.Popen[bytes]
+    client: httpx2.Client
+    door: ModelDoor
+
+    def ask(self, path: str, model_id: str, items: list[Any], **fields: Any) -> httpx2.Response:
+        digest = self.door.digest(model_id) if model_id in self.door.folders else "0" * 64
+        return self.client.post(path, json={"model_id": model_id, "digest": digest, "items": items, **fields})
+
+
+def start(door: ModelDoor, folder: Path, **settings: Any) -> Role:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    named = {f"GROUNDWORK_{name.upper()}": str(value) for name, value in settings.items()}
+    environment = {
+        **os.environ, "GROUNDWORK_API_URL": door.url, "GROUNDWORK_INFERENCE_URL": url,
+        "GROUNDWORK_WORKER_TOKEN": TOKEN, "GROUNDWORK_DATA_DIR": str(folder), "OMP_NUM_THREADS": "1", **named,
+    }  # fmt: skip
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "worker.inference"], env=environment, stdout=log, stderr=log,
+            preexec_fn=die_with_parent,
+        )  # fmt: skip
+    client = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
+    wait_for(lambda: _answers(client), 60)
+    return Role(process, client, door)
+
+
+def stop(role: Role) -> None:
+    role.client.close()
+    if role.process.poll() is None:
+        role.process.terminate()
+        role.process.wait(timeout=40)
+
+
+def _answers(client: httpx2.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelDoor]:
+    made = ModelDoor()
+    folder = tmp_path_factory.mktemp("models")
+    made.folders = {
+        "mdl_text": text_model(folder / "text"),
+        "mdl_topics": text_model(folder / "topics", task=True, seed=1),
+        "mdl_image": image_model(folder / "image"),
+    }
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def role(door: ModelDoor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Role]:
+    made = start(door, tmp_path_factory.mktemp("role"))
+    yield made
+    stop(made)
+
+
+def vectors(reply: httpx2.Response) -> np.ndarray[Any, Any]:
+    assert reply.status_code == 200, reply.text
+    answer = reply.json()
+    return np.frombuffer(base64.b64decode(answer["vectors"]), "<f4").reshape(-1, answer["dim"])
+
+
+def refused(reply: httpx2.Response) -> tuple[int, str, str | None]:
+    error = reply.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return reply.status_code, error["code"], error["param"]
+
+
+def test_it_gives_the_vectors_of_the_model_folder(role: Role) -> None:
+    documents = texts(40)
+    local = load(role.door.folders["mdl_text"])
+    reply = role.ask("/embed", "mdl_text", [{"text": text} for text in documents])
+    np.testing.assert_allclose(vectors(reply), local.embed(documents), atol=1e-5)
+    assert reply.json()["tokens"] == sum(local.token_counts(documents))
+
+
+def test_it_embeds_pictures(role: Role) -> None:
+    pictures = [picture(seed) for seed in range(3)]
+    reply = role.ask("/embed", "mdl_image", [{"image": base64.b64encode(one).decode()} for one in pictures])
+    np.testing.assert_allclose(vectors(reply), load(role.door.folders["mdl_image"]).embed(pictures), atol=1e-5)
+
+
+def test_it_embeds_tokens(role: Role) -> None:
+    assert vectors(role.ask("/embed", "mdl_text", [{"tokens": [10, 11, 12]}])).shape == (1, 32)
+
+
+def test_dimensions_cut_the_vectors_and_make_them_unit_length(role: Role) -> None:
+    whole = vectors(role.ask("/embed", "mdl_text", [{"text": "bread oven"}]))
+    cut = vectors(role.ask("/embed", "mdl_text", [{"text": "bread oven"}], dimensions=8))
+    np.testing.assert_allclose(cut, whole[:, :8] / np.linalg.norm(whole[:, :8]), atol=1e-6)
+
+
+def test_it_predicts(role: Role) -> None:
+    answers = role.ask("/predict", "mdl_topics", [{"text": text} for text in texts(5)]).json()["answers"]
+    assert len(answers) == 5 and all(set(answer["probabilities"]) == set(CLASSES) for answer in answers)
+
+
+def test_many_callers_at_once_each_get_their_own_answer(role: Role) -> None:
+    documents = texts(64, seed=9)
+    expected = load(role.door.folders["mdl_text"]).embed(documents)
+    with ThreadPoolExecutor(16) as threads:
+        replies = list(threads.map(lambda text: role.ask("/embed", "mdl_text", [{"text": text}]), documents))
+    np.testing.assert_allclose(np.concatenate([vectors(reply) for reply in replies]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "items", "fields", "expected"),
+    [
+        ("mdl_text", "/embed", [{"text": "a"}, {"text": " "}], {}, (422, "empty_input", "input[1]")),
+        ("mdl_text", "/embed", [{"image": base64.b64encode(b"x").decode()}], {}, (422, "wrong_modality", "input[0]")),
+        ("mdl_image", "/embed", [{"image": "%%%"}], {}, (422, "invalid_input", "input[0]")),
+        ("mdl_text", "/embed", [{"text": "a"}], {"pooling": "sum"}, (422, "invalid_request", "pooling")),
+        ("mdl_image", "/embed", [{"image": ""}], {"pooling": "cls"}, (422, "unsupported_pooling", "pooling")),
+        ("mdl_text", "/embed", [{"text": "a"}], {"dimensions": 33}, (422, "invalid_dimensions", "dimensions")),
+        ("mdl_text", "/embed", [{"text": "a", "tokens": [1]}], {}, (422, "invalid_input", "input[0]")),
+        ("mdl_text", "/embed", [], {}, (422, "invalid_request", "items")),
+        ("mdl_text", "/predict", [{"text": "a"}], {}, (422, "no_task", "model")),
+        ("mdl_gone", "/embed", [{"text": "a"}], {}, (404, "not_found", "model")),
+    ],
+)
+def test_bad_requests_name_their_field(
+    role: Role, model: str, path: str, items: list[Any], fields: dict[str, Any], expected: tuple[int, str, str]
+) -> None:
+    assert refused(role.ask(path, model, items, **fields)) == expected
+
+
+def test_an_undecodable_picture_is_named(role: Role) -> None:
+    items = [{"image": base64.b64encode(one).decode()} for one in (picture(), b"GIF89a not one of ours")]
+    status, _, param = refused(role.ask("/embed", "mdl_image", items))
+    assert (status, param) == (422, "input[1]")
+
+
+@pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic " + TOKEN])
+def test_without_the_worker_token_it_answers_401(role: Role, header: str) -> None:
+    reply = httpx2.post(f"{role.client.base_url}/embed", json={}, headers={"Authorization": header})
+    assert refused(reply) == (401, "invalid_token", None)
+
+
+def test_unknown_paths_and_methods_answer_in_the_envelope(role: Role) -> None:
+    assert refused(role.client.get("/nothing"))[:2] == (404, "not_found")
+    assert refused(role.client.get("/embed"))[:2] == (405, "method_not_allowed")
+
+
+def test_a_model_asked_for_by_many_at_once_is_fetched_once(door: ModelDoor, tmp_path: Path) -> None:
+    role = start(door, tmp_path)
+    before = len(door.asked)
+    with ThreadPoolExecutor(8) as threads:
+        replies = list(threads.map(lambda _: role.ask("/embed", "mdl_text", [{"text": "a"}]), range(8)))
+    fetched = [path for path in door.asked[before:] if path.endswith("model.safetensors")]
+    stop(role)
+    assert [reply.status_code for reply in replies] == [200] * 8 and len(fetched) == 1
+
+
+def test_over_its_bound_it_answers_503_with_retry_after(door: ModelDoor, tmp_path: Path) -> None:
+    role = start(door, tmp_path, inference_requests=1)
+    door.delay = 0.3
+    with ThreadPoolExecutor(4) as threads:
+        replies = list(threads.map(lambda _: role.ask("/embed", "mdl_text", [{"text": "a"}]), range(4)))
+    door.delay = 0.0
+    later = role.ask("/embed", "mdl_text", [{"text": "a"}])
+    stop(role)
+    busy = [reply for reply in replies if reply.status_code == 503]
+    assert busy and {reply.status_code for reply in replies} == {200, 503} and later.status_code == 200
+    assert all(reply.headers["retry-after"] == "1" and refused(reply)[1] == "inference_busy" for reply in busy)
+
+
+def test_sigterm_answers_what_is_in_hand_and_exits(door: ModelDoor, tmp_path: Path) -> None:
+    role = start(door, tmp_path)
+    door.delay = 0.3
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(role.ask, "/embed", "mdl_text", [{"text": "a"}])
+        time.sleep(0.4)  # it is fetching the model now
+        role.process.send_signal(signal.SIGTERM)
+        reply = asked.result(30)
+    door.delay = 0.0
+    assert reply.status_code == 200
+    assert role.process.wait(timeout=20) in (0, -signal.SIGTERM)
+    role.client.close()
