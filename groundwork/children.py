@@ -40,7 +40,7 @@ class Child:
     _start_at: float = 0.0
 
     def start(self) -> None:
-        """Start it in its own session: a Ctrl-C at the terminal reaches the supervisor alone, which then drains in order."""
+        """Start it in its own session: Ctrl-C reaches the supervisor alone, which then drains in order."""
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         launch = [sys.executable, "-I", "-S", _launcher(), str(os.getpid()), str(int(self.last_signal)), "-", "--"]
@@ -64,7 +64,7 @@ class Child:
         return f"killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit status {code}"
 
     def restart_if_due(self) -> str | None:
-        """Mind a dead child: after a pause that grows with every fall, start it again. A line for the console, or None."""
+        """Start a dead child again, after a pause that grows with every fall. A line for the console, or None."""
         ending = self.ending()
         if ending is None:
             return None

@@ -1,4 +1,4 @@
-"""The command line: `groundwork --help`. Server code is imported by the command that needs it, so a client-only install works."""
+"""The command line: `groundwork --help`. A command imports the server code it needs: a client-only install works."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    name="groundwork", help="Self-supervised pretraining as a service.", no_args_is_help=True, add_completion=False,
+    name="groundwork",
+    help="Self-supervised pretraining as a service.",
+    no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )  # fmt: skip
 keys = typer.Typer(help="API keys, straight from the database.", no_args_is_help=True)

@@ -119,7 +119,8 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listener.close()
         hint = "; choose another with --port (0 = any free one)" if getattr(error, "errno", 0) == 98 else ""
-        raise Refusal(f"cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}{hint}") from error
+        why = getattr(error, "strerror", None) or error
+        raise Refusal(f"cannot listen on {host} port {port}: {why}{hint}") from error
     return listener
 
 

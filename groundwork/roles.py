@@ -72,8 +72,8 @@ def create_key(name: str, scopes: str, project: str | None) -> int:
     from app.auth.tables import Project
     from app.db import make_engine, make_sessions
 
-    settings, wanted = api_settings(), frozenset(filter(None, scopes.split(",")))
-    if not wanted or wanted - {"read", "write", "admin"}:
+    settings, wanted = api_settings(), sorted(filter(None, scopes.split(",")))
+    if not wanted or set(wanted) - {"read", "write", "admin"}:
         raise Refusal(f"--scopes must be some of read, write, admin, separated by commas; got {scopes!r}")
 
     def make() -> str | None:
@@ -144,8 +144,9 @@ def _check_schema(settings: Settings) -> None:
 
 def _or_refuse(work: Callable[[], T], what: str) -> T:
     """The outcome of `work`; whatever the outside world does to it becomes one line."""
-    from app.migrate import SchemaError
     from sqlalchemy.exc import SQLAlchemyError
+
+    from app.migrate import SchemaError
 
     try:
         return work()

@@ -60,6 +60,7 @@ class Serve:
         self.url = f"http://{reach}:{port}"
         self._inference_url = f"http://127.0.0.1:{free_port()}"
         self._socket = folder.broker_socket()
+        self._work = folder.path / "worker"
         self._shared = self._settings()
         self.children = self._make_children()
         self._signals = 0
@@ -75,7 +76,7 @@ class Serve:
         for name in ("api", "worker", "inference"):
             self.children[name].start()
         self._tell()
-        alive = self._folder.path / "worker" / "alive"
+        alive = self._work / "alive"
         alive.unlink(missing_ok=True)
         self._wait_for("api", lambda: _healthy(self.url))
         self._wait_for("worker", alive.exists)
@@ -111,7 +112,7 @@ class Serve:
 
     def _make_children(self) -> dict[str, Child]:
         ours = {k: v for k, v in self._shared.items() if k not in API_ONLY and not k.startswith("AWS_")}
-        worker = {"GROUNDWORK_DRAIN_SECONDS": str(DRAIN_SECONDS), "GROUNDWORK_CACHE_DIR": str(self._folder.path / "worker")} | ours
+        worker = {"GROUNDWORK_DRAIN_SECONDS": str(DRAIN_SECONDS), "GROUNDWORK_CACHE_DIR": str(self._work)} | ours
         inference = {k: v for k, v in ours.items() if k not in ("GROUNDWORK_BROKER_URL", "GROUNDWORK_DRAIN_SECONDS")}
         fd = self._listener.fileno()
         api = self._shared | {"GROUNDWORK_LISTEN_FD": str(fd)}
@@ -134,7 +135,8 @@ class Serve:
         command = [sys.executable, "-m", "groundwork.cli", "migrate"]
         done = subprocess.run(command, env=self._shared, capture_output=True, text=True)
         if done.returncode:
-            raise Refusal(done.stderr.strip().rpartition("\n")[2].removeprefix("groundwork: ") or "the migration failed")
+            words = done.stderr.strip().rpartition("\n")[2].removeprefix("groundwork: ")
+            raise Refusal(words or "the migration failed")
         if done.stdout.strip():
             say(done.stdout.strip())
 

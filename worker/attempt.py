@@ -44,7 +44,7 @@ class Attempt:
         self._door = client.door(ticket, self._pulse.gone)
 
     def run(self, notebook: Notebook, cache: Cache) -> str:
-        """Work the ticket off; returns the job's status, or `lost` where it is someone else's now. Never raises ApiTrouble."""
+        """Work the ticket off; returns the job's status, or `lost` where it is someone else's now. Never raises."""
         run = notebook.open(self._ticket)
         self._pulse.start(self._door)
         try:

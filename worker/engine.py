@@ -43,9 +43,10 @@ class Engine:
         self.killed_by_us = False
 
     def start(self) -> tuple[int, str]:
-        """Its pid and start time. The calling thread must outlive it: the death signal is the thread's, not the process's."""
+        """Its pid and start time. The calling thread must outlive it: the death signal follows threads."""
         self._oom_before = processes.oom_kills()
-        limits = f"nice={self._settings.nice},core=0,fsize={self._settings.max_file_bytes},nofile={self._settings.max_open_files}"
+        caps = self._settings
+        limits = f"nice={caps.nice},core=0,fsize={caps.max_file_bytes},nofile={caps.max_open_files}"
         launcher = str(Path(__file__).with_name("launch.py"))
         program = [sys.executable, "-P", "-m", self._settings.engine_module, str(self.run)]
         command = [
@@ -90,7 +91,7 @@ class Engine:
         if self._process is None:
             return
         self.killed_by_us = self.killed_by_us or self._process.poll() is None
-        processes.end_run(self.run.name, self._process.pid)
+        processes.end_run(self.run, self._process.pid)
         self._process.wait()
 
     def verdict(self) -> dict[str, Any]:
@@ -110,9 +111,10 @@ class Engine:
         code = self.returncode() or 0
         killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL) and not self.killed_by_us
         if killed and processes.oom_kills() > self._oom_before:
-            message = "The training process was killed because the machine ran out of memory; use a smaller batch or model."
+            message = "The machine ran out of memory and killed the training; use a smaller batch or model."
             return dict(_failure("oom", "out_of_memory", message)["error"])
-        how = f"was killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with exit status {code}"
+        name = f"was killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else ""
+        how = name or f"ended with exit status {code}"
         return dict(_failure("infra", "engine_killed", f"The training process {how} and left no result.")["error"])
 
 
@@ -128,5 +130,5 @@ def _environment(run: Path) -> dict[str, str]:
     path = os.pathsep.join(each for each in (ours, kept.get("PYTHONPATH", "")) if each)
     return kept | {
         "HOME": str(scratch), "TMPDIR": str(scratch), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1", processes.RUN_VARIABLE: run.name,
+        "PYTHONDONTWRITEBYTECODE": "1", processes.RUN_VARIABLE: str(run),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Everything a run reads, brought to local disk: datasets and models through the cache, checkpoints, then `run.json`."""
+"""All that a run reads, brought to local disk: datasets and models through the cache, checkpoints, `run.json`."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ class Fetcher:
         for each in candidates:
             folder = run / "resume" / each.id
             folder.mkdir(parents=True, exist_ok=True)
-            whole = all([self._checkpoint_file(file, folder / file.path) for file in each.files])
+            good = [self._checkpoint_file(file, folder / file.path) for file in each.files]
             fetched.append(str(folder))
-            if whole:
+            if all(good):
                 break
         return fetched
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_shutting_down
-from kombu import Connection
+from kombu.connection import Connection
 from pydantic import ValidationError
 
 from worker.settings import WorkerSettings
@@ -35,8 +35,9 @@ def make_celery(settings: WorkerSettings) -> Celery:
         accept_content=["json"], task_serializer="json", task_ignore_result=True, task_acks_late=False,
         task_default_queue=settings.queue, task_create_missing_queues=True,
         worker_prefetch_multiplier=1, worker_disable_prefetch=True, worker_concurrency=settings.slots,
-        worker_pool="threads", worker_hijack_root_logger=False, worker_redirect_stdouts=False, worker_enable_remote_control=False,
-        worker_send_task_events=False, worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_pool="threads", worker_hijack_root_logger=False, worker_redirect_stdouts=False,
+        worker_enable_remote_control=False, worker_send_task_events=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry=True, broker_connection_retry_on_startup=True, broker_connection_max_retries=None,
         broker_connection_timeout=3, broker_heartbeat=0,
         broker_transport_options={
@@ -66,7 +67,7 @@ class Watch(threading.Thread):
         if not self._settings.broker_url or time.monotonic() - self.consumer_alive_at > STALE_SECONDS / 2:
             return False
         try:
-            with Connection(self._settings.broker_url, connect_timeout=2) as connection:
+            with Connection(self._settings.broker_url, connect_timeout=2) as connection:  # type: ignore[no-untyped-call]
                 connection.ensure_connection(max_retries=1, timeout=2)
         except Exception as error:  # kombu raises whatever its transport does
             log.debug("the broker does not answer: %s", error)

@@ -6,7 +6,6 @@ never see.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -81,7 +80,7 @@ class Notebook:
             group = note.engine_pid
             if group is not None and not processes.is_alive(group, note.engine_started or ""):
                 group = None  # the number may be someone else's by now
-            processes.end_run(note.ticket.name, group)
+            processes.end_run(self.runs / note.ticket.name, group)
         if left:
             threading.Thread(target=self._release, args=(client, left), name="recover", daemon=True).start()
         self._sweep()

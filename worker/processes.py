@@ -40,8 +40,8 @@ def boot_id() -> str:
         return "unknown"
 
 
-def members(run: str) -> list[int]:
-    """Every process whose environment carries `GROUNDWORK_RUN=run`: the engine's children, in whatever session."""
+def members(run: Path) -> list[int]:
+    """Every process whose environment carries `GROUNDWORK_RUN=run`: the engine's children, whatever their session."""
     mark = f"{RUN_VARIABLE}={run}".encode()
     found = []
     for entry in PROC.glob("[0-9]*") if PROC.exists() else ():
@@ -51,7 +51,7 @@ def members(run: str) -> list[int]:
     return found
 
 
-def end_run(run: str, group: int | None, seconds: float = 5.0) -> bool:
+def end_run(run: Path, group: int | None, seconds: float = 5.0) -> bool:
     """SIGKILL a run's process group and every stray of it. True once none is left."""
     until = time.monotonic() + seconds
     while True:
@@ -70,7 +70,7 @@ def end_run(run: str, group: int | None, seconds: float = 5.0) -> bool:
 
 def oom_kills() -> int:
     """How often the kernel killed for memory in this process's cgroup so far; 0 where it does not say."""
-    counters = [*Path("/sys/fs/cgroup").glob("memory.events"), *Path("/sys/fs/cgroup/memory").glob("memory.oom_control")]
+    counters = [Path("/sys/fs/cgroup/memory.events"), Path("/sys/fs/cgroup/memory/memory.oom_control")]
     try:
         own = PROC.joinpath("self/cgroup").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The heartbeat of one attempt, in its own thread: it brings the commands, and knows when to stop believing (R5, R7)."""
+"""The heartbeat of one attempt, in its own thread: it brings the commands, and knows when to give up (R5, R7)."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Relay:
         return self._events.size()
 
     def finish(self, seconds: float) -> bool:
-        """The engine is dead: carry the rest, checkpoints included, within `seconds`. False if something stayed behind."""
+        """The engine is dead: carry the rest, checkpoints too, within `seconds`. False if something stayed behind."""
         until = time.monotonic() + seconds
         self._last_round.set()
         self._thread.join(timeout=max(seconds, 0))

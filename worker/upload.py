@@ -1,4 +1,4 @@
-"""Bringing what a run made to the API: sample files, checkpoints, the artifact. Files first, then the row that names them."""
+"""Bringing what a run made to the API: samples, checkpoints, the artifact. First the files, then their row."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class BadOutput(Exception):
 
 
 def inside(folder: Path, path: object) -> Path:
-    """The regular file at `path` under `folder`. Raises BadOutput for anything else, links that lead outside included."""
+    """The regular file at `path` under `folder`. Raises BadOutput for anything else, links that lead outside too."""
     try:
         name = PATH.validate_python(path)
         found = (folder / name).resolve(strict=True)
@@ -56,8 +56,8 @@ def put_folder(door: Door, folder: Path, prefix: str, patience: float) -> dict[s
     manifest = read_manifest(folder)
     for each in manifest["files"]:
         source = inside(folder, each["path"])
-        if source.stat().st_size != each["size"]:
-            raise BadOutput(f"{folder.name}/{each['path']} has {source.stat().st_size} bytes, its manifest says {each['size']}")
+        if (size := source.stat().st_size) != each["size"]:
+            raise BadOutput(f"{folder.name}/{each['path']} has {size} bytes, its manifest says {each['size']}")
         door.put_file(f"{prefix}/{each['path']}", source, each["sha256"], patience)
     return manifest
 

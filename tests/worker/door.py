@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -34,9 +36,12 @@ class StandIn:
         self.jobs: dict[str, Job] = {}
         self.blobs: dict[str, bytes] = {}
         self.lease, self.heartbeat, self.port, self.failing = lease, heartbeat, 0, 0
+        self.missing_status = 404
+        self.fetched: list[str] = []
         self.claims: list[str | None] = []
         self.lock = threading.Lock()
         self.server: ThreadingHTTPServer | None = None
+        self.connections: set[socket.socket] = set()
 
     @property
     def url(self) -> str:
@@ -54,6 +59,9 @@ class StandIn:
             self.server.shutdown()
             self.server.server_close()
             self.server = None
+        for connection in list(self.connections):  # kept alive by their own threads
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def add(self, id: str = "job_1", inputs: dict[str, bytes] | None = None, **plan: Any) -> Job:
         files = [self.blob(path, content) for path, content in (inputs or {}).items()]
@@ -72,6 +80,15 @@ class _Handler(BaseHTTPRequestHandler):
     door: StandIn
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        self.door.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.door.connections.discard(self.connection)
+        with contextlib.suppress(OSError):
+            super().finish()
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -114,7 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.answer(204)
         job = wanted[0]
         job.status, job.fence, job.log = "running", job.fence + 1, ""
-        checkpoints = [{"id": f"ckpt_{step}", "step": step, "files": job.checkpoints[step]} for step in sorted(job.checkpoints, reverse=True)]
+        newest_first = sorted(job.checkpoints.items(), reverse=True)
+        checkpoints = [{"id": f"ckpt_{step}", "step": step, "files": files} for step, files in newest_first]
         self.answer(200, {
             "job_id": job.id, "attempt": f"att_{job.fence}", "fence": job.fence, "token": f"gwa_{job.id}_{job.fence}",
             "lease_seconds": self.door.lease, "heartbeat_seconds": self.door.heartbeat, "spec": job.spec,
@@ -122,8 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
         })
 
     def blob(self, content: bytes | None) -> None:
+        self.door.fetched.append(self.path)
         if content is None:
-            return self.refuse(404, "not_found")
+            return self.refuse(self.door.missing_status, "not_found")
         start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
         if start and start >= len(content):
             return self.refuse(416, "bad_range")
@@ -167,7 +186,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def on_checkpoints(self, job: Job, body: dict[str, Any], *_: Any) -> None:
         prefix = f"checkpoints/step-{body['step']:09d}"
-        job.checkpoints[body["step"]] = [self.door.blob(f["path"], job.files[f"{prefix}/{f['path']}"]) for f in body["files"]]
+        paths = [f["path"] for f in body["files"]]
+        job.checkpoints[body["step"]] = [self.door.blob(path, job.files[f"{prefix}/{path}"]) for path in paths]
         self.answer(201, {"id": f"ckpt_{body['step']}"})
 
     def on_complete(self, job: Job, body: dict[str, Any], *_: Any) -> None:

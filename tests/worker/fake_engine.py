@@ -112,8 +112,11 @@ def main(folder: Path) -> None:
     (folder / "samples").mkdir()
     (folder / "samples" / "fill.txt").write_text("a text")
     run.emit("sample", step=step, name="fill", path="samples/fill.txt", media_type="text/plain")
-    inputs = {key: sorted(p.name for p in Path(value).iterdir()) for key, value in run.order["datasets"].items() if Path(value).is_dir()}
+    folders = {key: Path(value) for key, value in run.order["datasets"].items()}
+    inputs = {key: sorted(p.name for p in folder.iterdir()) for key, folder in folders.items()}
     run.commit("artifact", {"config.json": "{}", "model.safetensors": "weights"})
+    if run.plan["mode"] == "bad_artifact":
+        (folder / "artifact" / "model.safetensors").unlink()
     run.result(status="succeeded", metrics={"loss": 0.1}, summary={"inputs": inputs})
 
 
