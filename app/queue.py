@@ -59,9 +59,12 @@ class Doorbell:
 
     def __init__(self, url: str) -> None:
         self._app: Celery | None = None
+        self._down: tuple[type[BaseException], ...] = ()
         if url:
             self._app = Celery("groundwork", broker=url, set_as_current=False)
             self._app.conf.update(CONFIG)
+            connection = self._app.connection_for_write()
+            self._down = (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
 
     @property
     def exists(self) -> bool:
@@ -74,7 +77,7 @@ class Doorbell:
             return
         try:
             self._app.send_task(TASK, args=[job_id], queue=queue, ignore_result=True, retry=False)
-        except (OperationalError, OSError) as error:
+        except self._down as error:
             raise BrokerDown(type(error).__name__) from error
 
     def backlog(self, queue: str) -> int:
@@ -84,7 +87,7 @@ class Doorbell:
         try:
             with self._app.connection_for_write() as connection:
                 return int(connection.default_channel.queue_declare(queue=queue).message_count)
-        except (OperationalError, OSError) as error:
+        except self._down as error:
             raise BrokerDown(type(error).__name__) from error
 
     def reachable(self) -> bool:

@@ -1,4 +1,4 @@
-"""Two background threads of every API process: one rings doorbells, one ends what ran out of time.
+"""The background threads of every API process: they ring doorbells, end what ran out of time, and wake live streams.
 
 They hold no state that matters: any number of processes may run them, and a kill at any point loses nothing.
 """
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from app.jobs import limits, sweeps, wakeups
 from app.jobs.limits import Limits
@@ -22,7 +22,7 @@ _QUEUES = ("cpu", "gpu")
 
 
 class Reconciler:
-    """Publishes the outbox, and rings again for queued jobs that nobody took (R2). No session is open while it rings."""
+    """Publishes the outbox, and rings again for what nobody took (R2). No session is open while it rings."""
 
     def __init__(self, platform: Platform, doorbell: Doorbell, numbers: Limits) -> None:
         self._platform, self._doorbell, self._limits = platform, doorbell, numbers
@@ -83,10 +83,41 @@ class Reaper:
         self._seen = self._monotonic()
         if self._seen - self._returned < self._still:
             return 0
-        for job_id in overdue:
+        return sum(self._settle(job_id) for job_id in overdue)
+
+    def _settle(self, job_id: str) -> bool:
+        try:
             with session_scope(self._platform) as session:
                 sweeps.settle(session, job_id, self._limits)
-        return len(overdue)
+        except OperationalError:
+            raise
+        except Exception:
+            # One job that cannot be settled must not keep the others from being.
+            log.exception("job_not_settled", job=job_id)
+            return False
+        return True
+
+
+class Watcher:
+    """Wakes live streams for what other API processes committed: one query for all of them, once a second (L7)."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._seen: dict[str, int] = {}
+
+    def look(self) -> int:
+        """Wake the watchers of jobs that changed; returns how many changed."""
+        watched = wakeups.watched()
+        if not watched:
+            self._seen = {}
+            return 0
+        with read_scope(self._platform) as session:
+            found = sweeps.revisions(session, watched)
+        changed = [job_id for job_id, revision in found.items() if self._seen.get(job_id) != revision]
+        self._seen = found
+        for job_id in changed:
+            wakeups.wake(job_id)
+        return len(changed)
 
 
 class Background:
@@ -97,9 +128,10 @@ class Background:
         self._doorbell = Doorbell(platform.settings.broker_url)
         self._reconciler = Reconciler(platform, self._doorbell, numbers)
         self._reaper = Reaper(platform, numbers)
+        self._watcher = Watcher(platform)
         self._stopped = threading.Event()
         pause = min(1.0, numbers.lease_ms / 8000, numbers.reconcile_ms / 4000)
-        targets = {"reconciler": self._reconcile, "reaper": self._reap}
+        targets = {"reconciler": self._reconcile, "reaper": self._reap, "watcher": self._watch}
         self._threads = [
             threading.Thread(target=target, args=(pause,), name=name, daemon=True) for name, target in targets.items()
         ]
@@ -107,7 +139,7 @@ class Background:
             thread.start()
 
     def stop(self) -> None:
-        """Ask both to end, and wait for the step they are in."""
+        """Ask them to end, and wait for the step they are in."""
         self._stopped.set()
         wakeups.outbox.set()
         for thread in self._threads:
@@ -124,6 +156,11 @@ class Background:
     def _reap(self, pause: float) -> None:
         while not self._stopped.is_set():
             self._guarded(self._reaper.sweep)
+            self._stopped.wait(pause)
+
+    def _watch(self, pause: float) -> None:
+        while not self._stopped.is_set():
+            self._guarded(self._watcher.look)
             self._stopped.wait(pause)
 
     def _guarded(self, work: Callable[[], int]) -> bool:

@@ -6,13 +6,13 @@ from typing import Annotated
 
 from fastapi import Path, Request, Response
 
-from app.deps import PlatformDep, ReadSessionDep, SessionDep, SettingsDep, StoreDep
+from app.deps import PlatformDep, SessionDep, SettingsDep, StoreDep
 from app.downloads import file_response
 from app.edge import api_router
 from app.internal import files, schemas, tickets
 from app.internal.guard import AttemptDep, JobId, Token, WorkerOnly
 from app.jobs import artifacts, attempts, limits, reports
-from app.models import service as models
+from app.models import internal_routes as inference_models
 
 router = api_router("worker")
 RelativePath = Annotated[str, Path(max_length=400, description="as the ticket names it")]
@@ -115,19 +115,4 @@ def checkpoint_file(
     return file_response(request, store, file)
 
 
-@router.get("/models/{model_id}", dependencies=[WorkerOnly])
-def model(model_id: str, session: ReadSessionDep) -> schemas.ModelReply:
-    """A model for the inference role."""
-    digest, stored = models.digest_and_files(session, model_id)
-    listed = tickets.files(f"{tickets.BASE}/models/{model_id}/files", stored)
-    return schemas.ModelReply(id=model_id, digest=digest, config=models.config_of(session, model_id), files=listed)
-
-
-@router.get("/models/{model_id}/files/{path:path}", response_class=Response, dependencies=[WorkerOnly])
-def model_file(
-    model_id: str, path: RelativePath, session: ReadSessionDep, request: Request, store: StoreDep
-) -> Response:
-    """A file of a model; `Range` works."""
-    file = files.named([models.file_at(session, model_id, path)], path)
-    session.close()
-    return file_response(request, store, file)
+router.include_router(inference_models.router)

@@ -188,12 +188,3 @@ class StatusReply(BaseModel):
     """Where the job stands now."""
 
     status: str
-
-
-class ModelReply(BaseModel):
-    """A model for the inference role."""
-
-    id: str
-    digest: str
-    config: dict[str, Any]
-    files: list[TicketFile]

@@ -27,6 +27,11 @@ class Reading(NamedTuple):
     value: float | None
     special: str | None
 
+    @property
+    def shown(self) -> float | str:
+        """As the wire carries it."""
+        return self.special or (0.0 if self.value is None else self.value)
+
     @classmethod
     def of(cls, series: str, step: int, value: float | str) -> Reading:
         """From the wire: a finite number, or one of `nan`, `inf`, `-inf`."""

@@ -54,7 +54,7 @@ def append_log(session: Session, attempt: Attempt, fence: int, offset: int, text
     if offset + size <= MAX_LOG_BYTES:
         # PostgreSQL text cannot hold NUL.
         chunk = text.replace("\x00", "\ufffd")
-        session.add(LogChunk(job_id=attempt.job_id, fence=attempt.fence, offset=offset, text=chunk))
+        session.add(LogChunk(job_id=attempt.job_id, fence=attempt.fence, offset=offset, size=size, text=chunk))
     attempt.log_offset = offset + size
     session.flush()
     return attempt.log_offset
@@ -122,7 +122,7 @@ def _note_step(attempt: Attempt, events: Sequence[Event]) -> None:
 
 
 def _supersede(session: Session, job: Job, attempt: Attempt, events: Sequence[Event]) -> None:
-    """R9. The engine says where it resumed; where it did not, its first metrics tell."""
+    """R9. The engine says where it resumed; where it did not, the checkpoint below its first metrics tells."""
     told = [e.step for e in events if isinstance(e, MessageEvent) and e.code == RESUMED and e.step is not None]
     if told:
         attempt.resume_step = told[-1]
@@ -136,8 +136,9 @@ def _supersede(session: Session, job: Job, attempt: Attempt, events: Sequence[Ev
         return
     steps = [e.step for e in events if isinstance(e, MetricsEvent)]
     if steps and attempt.resume_step is None and attempt.fence > 1:
-        attempt.resume_step = max(min(steps) - 1, 0)
-        points.supersede(session, job, min(steps) - 1)
+        below = (Checkpoint.job_id == job.id, Checkpoint.superseded.is_(False), Checkpoint.step <= min(steps))
+        attempt.resume_step = session.scalar(select(func.max(Checkpoint.step)).where(*below)) or 0
+        points.supersede(session, job, attempt.resume_step)
 
 
 def _keep_sample(session: Session, job: Job, event: SampleEvent, at: int) -> None:

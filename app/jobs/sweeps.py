@@ -63,6 +63,12 @@ def overdue(session: Session, limits: Limits) -> list[str]:
     return sorted({id for query in (held, grace, waited) for id in session.scalars(query)})
 
 
+def revisions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
+    """How often each of these jobs has changed."""
+    rows = session.execute(select(Job.id, Job.revision).where(Job.id.in_(job_ids)))
+    return {row.id: row.revision for row in rows}
+
+
 def settle(session: Session, job_id: str, limits: Limits) -> None:
     """Look again under the lock, and move the job if it still is overdue."""
     job, at = transitions.lock(session, job_id), now(session)

@@ -184,6 +184,8 @@ class LogChunk(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     fence: Mapped[int] = mapped_column(primary_key=True)
     offset: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    size: Mapped[int]
+    """Bytes as the worker counts them; what is kept may differ, since NUL cannot be."""
     text: Mapped[str] = mapped_column(Text)
 
 

@@ -1,0 +1,94 @@
+"""What users read of jobs: lists, the diary, checkpoints, samples, logs, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from app.errors import ApiError, NotFound, Unprocessable
+from app.jobs import journal, service
+from app.jobs.states import Status
+from app.jobs.tables import Attempt, Checkpoint, Job, JobEvent, LogChunk, Sample
+
+LOG_PIECE = 256 * 1024
+
+
+def jobs(project_id: str, status: Status | None, kind: str | None, metadata: Mapping[str, str]) -> Select[Job]:
+    """The project's jobs under these filters; ingest jobs only where asked for by type."""
+    query = service.of_project(project_id)
+    query = query.where(Job.type != "ingest") if kind is None else query.where(Job.type == kind)
+    if status is not None:
+        query = query.where(Job.status == status)
+    for key, value in metadata.items():
+        query = query.where(Job.meta[key].as_string() == value)
+    return query
+
+
+def metadata_filter(query: Mapping[str, str]) -> dict[str, str]:
+    """`metadata[k]=v` of a query string. Raises Unprocessable for a malformed name."""
+    found = {}
+    for name, value in query.items():
+        if not name.startswith("metadata"):
+            continue
+        key = name.removeprefix("metadata[").removesuffix("]")
+        if name != f"metadata[{key}]" or not 1 <= len(key) <= 64:
+            raise Unprocessable("unknown_field", f"Write metadata filters as metadata[key]=value, not {name!r}.", name)
+        found[key] = value
+    return found
+
+
+def revision(session: Session, project_id: str, job_id: str) -> str:
+    """The job's entity tag: weak, changed by every change of the row. Raises NotFound."""
+    query = select(Job.revision).where(Job.project_id == project_id, Job.id == job_id)
+    found = session.scalar(query)
+    if found is None:
+        raise NotFound("job", job_id)
+    return f'W/"{found}"'
+
+
+def attempts(session: Session, job_id: str) -> list[Attempt]:
+    """Oldest first."""
+    return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.fence)))
+
+
+def events(job_id: str) -> Select[JobEvent]:
+    """The diary."""
+    return select(JobEvent).where(JobEvent.job_id == job_id)
+
+
+def checkpoints(job_id: str) -> Select[Checkpoint]:
+    """What the job can resume from."""
+    return select(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.superseded.is_(False))
+
+
+def samples(job_id: str) -> Select[Sample]:
+    """What the run made to be looked at."""
+    return select(Sample).where(Sample.job_id == job_id)
+
+
+def event_position(job_id: str, event_id: str | None) -> int:
+    """`seq` of an event id of this job; 0 for None. Raises 400 `invalid_cursor`."""
+    if event_id is None:
+        return 0
+    prefix = journal.event_id(job_id, 0)[:-10]
+    digits = event_id.removeprefix(prefix)
+    if not event_id.startswith(prefix) or not digits.isascii() or not digits.isdigit() or len(digits) != 10:
+        raise ApiError("invalid_cursor", "Last-Event-ID is not the id of an event of this job.", "Last-Event-ID")
+    return int(digits)
+
+
+def log_piece(session: Session, job: Job, attempt: int | None, offset: int) -> tuple[int, int, str]:
+    """(attempt, next offset, text) from this byte on; None = the newest attempt. A piece ends where a chunk ends."""
+    number = job.fence if attempt is None else attempt
+    query = select(LogChunk).where(LogChunk.job_id == job.id, LogChunk.fence == number, LogChunk.offset >= offset)
+    text, following = [], offset
+    size = 0
+    for chunk in session.scalars(query.order_by(LogChunk.offset).limit(64)):
+        if size and size + chunk.size > LOG_PIECE:
+            break
+        text.append(chunk.text)
+        size += chunk.size
+        following = chunk.offset + chunk.size
+    return number, following, "".join(text)
