@@ -116,13 +116,18 @@ async def _once(request: Request, asked: Repeatable, handle: Handler) -> Respons
 
 
 def _keep(platform: Platform, session: Session | None, asked: Repeatable, reply: bytes, status: int) -> None:
+    if session is not None:
+        _keep_in(session, asked, reply, status)
+        return
+    with session_scope(platform) as own:
+        _keep_in(own, asked, reply, status)
+
+
+def _keep_in(session: Session, asked: Repeatable, reply: bytes, status: int) -> None:
+    session.flush()  # a conflict of the work itself is not one of the key
     try:
-        if session is not None:
-            keep(session, asked, status, reply)
-            session.flush()
-            return
-        with session_scope(platform) as own:
-            keep(own, asked, status, reply)
+        keep(session, asked, status, reply)
+        session.flush()
     except IntegrityError:
         raise in_flight() from None
 
@@ -132,11 +137,7 @@ def kept_reply(request: Request, session: Session, status: int, content: Any) ->
     response = JSONResponse(content, status)
     asked: Repeatable | None = getattr(request.state, "repeatable", None)
     if asked is not None:
-        try:
-            keep(session, asked, status, bytes(response.body))
-            session.flush()
-        except IntegrityError:
-            raise in_flight() from None
+        _keep_in(session, asked, bytes(response.body), status)
         request.state.reply_kept = True
     return response
 

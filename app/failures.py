@@ -6,6 +6,7 @@ from typing import cast
 
 import structlog
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.errors import ApiError, InsufficientStorage, Unavailable, Unprocessable
+from app.telemetry import route_template
 from app.validation import refusal
 from ssl_core.errors import EngineError
 
@@ -69,13 +71,21 @@ async def _router_error(request: Request, error: Exception) -> Response:
             message = f"There is nothing at {request.method} {request.url.path[:200]}."
             return _plain(404, "not_found", message, "invalid_request_error", headers)
         case 405:
-            allowed = headers.get("Allow") or headers.get("allow", "another method")
+            allowed = await _allowed(request) or headers.get("Allow", "another method")
+            headers["Allow"] = allowed
             message = f"{request.method} is not allowed here; use {allowed}."
             return _plain(405, "method_not_allowed", message, "invalid_request_error", headers)
         case status if status < 500:
             return _plain(status, "bad_request", str(found.detail), "invalid_request_error", headers)
         case status:
             return _plain(status, "internal_error", str(found.detail), "server_error", headers)
+
+
+async def _allowed(request: Request) -> str:
+    """Every method of the path; the router itself names those of the first route that matches."""
+    document = await run_in_threadpool(request.app.openapi)
+    methods = document["paths"].get(route_template(request.scope), {})
+    return ", ".join(sorted(method.upper() for method in methods))
 
 
 async def _database_error(_request: Request, error: Exception) -> Response:

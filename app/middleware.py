@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import ApiError
 from app.failures import internal_error, reply
 from app.ids import new_id
-from app.telemetry import observe
+from app.telemetry import observe, route_template
 
 log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,100}")
@@ -74,15 +74,8 @@ def _given_id(scope: Scope) -> str | None:
 
 
 def _tell(scope: Scope, status: int, seconds: float) -> None:
-    template = _template(scope)
+    template = route_template(scope)
     observe(scope["method"], template, status, seconds)
     if scope["path"] not in _QUIET:
         milliseconds = round(seconds * 1000, 1)
         log.info("request", method=scope["method"], route=template, status=status, milliseconds=milliseconds)
-
-
-def _template(scope: Scope) -> str:
-    """The route's template, so that neither ids nor a stranger's paths become metric labels."""
-    context = scope.get("fastapi", {}).get("effective_route_context")
-    path = getattr(context, "path", None) or getattr(scope.get("route"), "path", None)
-    return str(path) if path else "unmatched"

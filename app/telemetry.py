@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -34,6 +36,13 @@ def observe(method: str, route: str, status: int, seconds: float) -> None:
     _seconds.labels(method, route).observe(seconds)
 
 
+def route_template(scope: Mapping[str, Any]) -> str:
+    """The route's template, so that neither ids nor a stranger's paths become metric labels."""
+    context = scope.get("fastapi", {}).get("effective_route_context")
+    path = getattr(context, "path", None) or getattr(scope.get("route"), "path", None)
+    return str(path) if path else "unmatched"
+
+
 def exposition() -> bytes:
     """The metrics in Prometheus' text format."""
     return generate_latest(registry)
@@ -50,6 +59,7 @@ def configure_logging(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Looked up at each line: whoever redirects stderr later gets the lines too.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )

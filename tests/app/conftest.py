@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,6 @@ class Api:
     stranger_project_id: str
     anonymous: TestClient
     """No key at all."""
-    clients: list[TestClient] = field(default_factory=list)
 
     @property
     def platform(self) -> Platform:
@@ -120,6 +120,14 @@ def everywhere(database_url: str, tmp_path: Path) -> Iterator[Platform]:
 def api(settings: Settings) -> Iterator[Api]:
     """The application on SQLite."""
     yield from serve(settings)
+
+
+@pytest.fixture(scope="module")
+def shared_api(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """One application for all tests of a module, for those that leave nothing behind that another would see."""
+    folder = tmp_path_factory.mktemp("shared")
+    shutil.copy(sqlite_template, folder / "groundwork.db")
+    yield from serve(make_settings("", folder))
 
 
 @pytest.fixture

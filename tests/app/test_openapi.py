@@ -1,0 +1,56 @@
+"""A stranger can work from the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.app.conftest import Api
+
+ALWAYS = {"400", "401", "403", "404", "406", "409", "413", "415", "422", "429", "500", "503"}
+
+
+@pytest.fixture(scope="module")
+def document(shared_api: Api) -> dict[str, Any]:
+    found: dict[str, Any] = shared_api.client.get("/openapi.json").json()
+    return found
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def test_every_route_of_the_api_lists_its_errors_in_the_one_envelope(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        if " /v1/" not in name:
+            continue
+        assert not ALWAYS - set(operation["responses"]), name
+        schema = operation["responses"]["422"]["content"]["application/json"]["schema"]
+        assert schema["$ref"].endswith("/ErrorReply"), name
+
+
+def test_every_route_says_what_it_does_and_is_filed_under_a_known_tag(document: dict[str, Any]) -> None:
+    tags = {tag["name"] for tag in document["tags"]}
+    for name, operation in operations(document):
+        if " /internal/" not in name:
+            assert operation.get("summary") and operation.get("description"), name
+            assert set(operation.get("tags", [])) <= tags and operation.get("tags"), (name, operation.get("tags"))
+
+
+def test_every_route_of_the_api_asks_for_a_key(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        if " /v1/" in name:
+            assert operation["security"] == [{"ApiKey": []}], name
+
+
+def test_the_framework_s_own_error_shape_is_nowhere(document: dict[str, Any]) -> None:
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_the_docs_page_is_served(shared_api: Api) -> None:
+    page = shared_api.anonymous.get("/docs")
+    assert page.status_code == 200 and "swagger-ui" in page.text
