@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_core.encoders.base import Encoder
 from ssl_core.encoders.transformer import Transformer
@@ -114,6 +115,37 @@ class FrozenNets(Nets):
         super().train(mode)
         self.encoder.eval()
         return self
+
+
+class FinetunedNets(Nets):
+    """Nets whose pretrained batch normalisation keeps its averages: a few labelled samples are too few to measure anew.
+
+    Attributes:
+        keep_averages: () bool buffer, so a resumed run does as it did before.
+    """
+
+    keep_averages: Tensor
+
+    def __init__(self, encoder: Encoder, **parts: nn.Module) -> None:
+        super().__init__(encoder, **parts)
+        self.register_buffer("keep_averages", torch.tensor(False))
+
+    def train(self, mode: bool = True) -> FinetunedNets:
+        """Set the mode of everything but pretrained batch normalisation."""
+        super().train(mode)
+        if bool(self.keep_averages):
+            for norm in batch_norms(self.encoder):
+                norm.eval()
+        return self
+
+    def has_averages(self) -> bool:
+        """Whether the encoder's batch normalisation, if it has any, has seen data."""
+        return not any(norm.num_batches_tracked == 0 for norm in batch_norms(self.encoder))
+
+
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """Every batch normalisation in it."""
+    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
 
 
 def classifier_of(nets: Nets) -> Classifier:

@@ -100,7 +100,8 @@ class Layer(nn.Module):
         """(B, T, D) from (B, T, D)."""
         if self.pre:
             x = x + self.dropout(self.attention(self.attention_norm(x), mask, rotary))
-            return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+            raised: Tensor = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+            return raised
         x = self.attention_norm(x + self.dropout(self.attention(x, mask, rotary)))
         normed: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return normed

@@ -46,30 +46,31 @@ class Classification(Task):
     paper: ClassVar[str] = "LP-FT, Kumar et al. 2022, https://arxiv.org/abs/2202.10054"
     best_metric: ClassVar[str] = "accuracy"
 
-    @property
-    def frozen(self) -> bool:
-        """True for a linear probe."""
-        return self.mode == "linear_probe"
-
     def build(self, encoder: Encoder, classes: list[str]) -> Nets:
         """With a classifier over `classes`; a probe's encoder takes no gradient and stays in evaluation mode."""
-        from ssl_core.heads import Classifier, FrozenNets
-        from ssl_core.nets import Nets
+        from ssl_core.heads import Classifier, FinetunedNets, FrozenNets
 
         head = Classifier(encoder.embed_dim, len(classes), self.head_dropout)
         if self.mode == "linear_probe":
             return FrozenNets(encoder, classifier=head)
-        return Nets(encoder, classifier=head)
+        return FinetunedNets(encoder, classifier=head)
 
     def begin(self, nets: Nets, batches: Iterable[Batch]) -> bool:
-        """Standardise the features, solve the linear layer; True for a probe, which needs no more."""
-        from ssl_core.heads import classifier_of, vectors_and_labels
+        """Standardise the features, solve the linear layer; True for a probe, which needs no more.
+
+        A fresh conv net is left alone: batch normalisation without averages has no features worth solving on.
+        """
+        from ssl_core.heads import FinetunedNets, classifier_of, vectors_and_labels
         from ssl_core.logistic import class_weights, solve
 
         head = classifier_of(nets)
         vectors, labels = vectors_and_labels(nets.encoder, batches)
         if self.class_weights == "balanced":
             head.class_weights.copy_(class_weights(labels, head.linear.out_features))
+        if isinstance(nets, FinetunedNets):
+            if not nets.has_averages():
+                return False
+            nets.keep_averages.fill_(True)
         head.standardise(vectors)
         head.assign(*solve(head.standard(vectors), labels, head.class_weights, self.penalty))
         return self.mode == "linear_probe"
