@@ -22,7 +22,7 @@ from app.errors import ApiError, InsufficientStorage, TooLarge, Unprocessable, U
 from app.platform import Platform, session_scope
 from app.storage import Store, Stored
 
-BLOCK = 1 << 20  # bytes parsed at a time, so that a thread is worth its hop
+BLOCK = 256 << 10  # bytes parsed at a time, so that a thread is worth its hop
 STALL_SECONDS = 60.0  # silence after which a sender is given up
 REFRESH_SECONDS = 60.0
 STEP = 64 << 20  # room asked for at a time where the sender does not say how much comes

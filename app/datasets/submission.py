@@ -20,9 +20,10 @@ from app.platform import Platform, session_scope
 def submit_dataset(request: Request, project_id: str, dataset_id: str, received: Received) -> JSONResponse:
     """The answer to `POST /v1/datasets`. Raises what `read_form` and `service.create` raise."""
     form = read_form(received.fields)
+    columns = {str(ours): theirs for ours, theirs in form.columns.items()}
     new = service.NewDataset(
         dataset_id, received.stored, service.clean_filename(received.filename), name=form.name,
-        modality=form.modality, columns={str(ours): theirs for ours, theirs in form.columns.items()}, metadata=form.metadata,
+        modality=form.modality, columns=columns, metadata=form.metadata,
     )  # fmt: skip
     return submit(request, project_id, received.hold, new, as_object)
 
