@@ -12,6 +12,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -195,3 +196,26 @@ class Valkey:
             self.process.terminate()
             self.process.wait(timeout=20)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class S3:
+    """An S3-compatible server in a process of its own, on a free port."""
+
+    def __init__(self) -> None:
+        code = (
+            "from moto.server import ThreadedMotoServer; import time\n"
+            "server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False); server.start()\n"
+            "print(server.get_host_and_port()[1], flush=True); time.sleep(3600)"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent
+        )
+        assert self.process.stdout is not None
+        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+
+    def stop(self) -> None:
+        """Stop it; its buckets live in its memory only."""
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
