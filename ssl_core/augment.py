@@ -19,7 +19,8 @@ from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, as Pillow's `L`."""
-_RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+_RGB_TO_YIQ = (LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+_YIQ_TO_RGB = torch.tensor(_RGB_TO_YIQ, dtype=torch.float64).inverse().tolist()
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,16 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
 
 
 def resample(pictures: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """(B, C, O, O) from pictures (B, C, S, S) and the matrices (B, O, S) of their rows and columns."""
+    """(B, C, O, O) from pictures (B, C, S, S) and the matrices (B, O, S) of their rows and columns.
+
+    Both products take their operand transposed, so nothing is copied in between; the result lies in memory as
+    (B, O, O, C), which `recolour` and channels-last layers read as it is.
+    """
     batch, channels, size, _ = pictures.shape
     out = rows.shape[1]
-    wide = torch.bmm(pictures.reshape(batch, channels * size, size), columns.transpose(1, 2))
-    return torch.matmul(rows[:, None], wide.view(batch, channels, size, out))
+    across = torch.bmm(columns, pictures.reshape(batch, channels * size, size).transpose(1, 2))
+    down = torch.bmm(rows, across.view(batch, out * channels, size).transpose(1, 2))
+    return down.view(batch, out, out, channels).permute(0, 3, 1, 2)
 
 
 def hue_matrix(turn: Tensor) -> Tensor:
@@ -89,8 +95,8 @@ def hue_matrix(turn: Tensor) -> Tensor:
     rotation[:, 1, 1] = rotation[:, 2, 2] = torch.cos(angle)
     rotation[:, 2, 1] = torch.sin(angle)
     rotation[:, 1, 2] = -rotation[:, 2, 1]
-    turned: Tensor = torch.linalg.inv(base) @ rotation @ base
-    return turned
+    back = torch.tensor(_YIQ_TO_RGB, device=turn.device, dtype=turn.dtype)
+    return back @ rotation @ base
 
 
 def saturation_matrix(factor: Tensor) -> Tensor:
@@ -139,12 +145,13 @@ def mean_luma(pictures: Tensor) -> Tensor:
 def recolour(pictures: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     """(B, C, H, W), each pixel times its picture's matrix plus its offset, clipped to 0..1."""
     flat: Tensor = torch.baddbmm(offset[:, None, None], matrix, pictures.flatten(2))
-    return flat.clamp_(0, 1).view_as(pictures)
+    return flat.clamp_(0, 1).view(pictures.shape)
 
 
 def normalise(pictures: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(B, C, H, W) minus `mean`, by `std`, both (B, C)."""
-    return (pictures - mean[:, :, None, None]) / std[:, :, None, None]
+    """(B, C, H, W) minus `mean`, by `std`, both (B, C); in one pass."""
+    scale = 1 / std
+    return torch.addcmul((-mean * scale)[:, :, None, None], pictures, scale[:, :, None, None])
 
 
 def centre_crop(pictures: Tensor, out: int) -> Tensor:
@@ -154,22 +161,27 @@ def centre_crop(pictures: Tensor, out: int) -> Tensor:
 
 
 def shift_crop(pictures: Tensor, out: int, padding: int, shift: Tensor, mirror: Tensor) -> Tensor:
-    """(B, C, out, out) whole-pixel crops of pictures padded with their mirrored edge, some reversed left to right.
+    """(B, C, out, out) whole-pixel crops of pictures continued past their edges by reflection, some reversed.
 
     Args:
-        pictures: (B, C, S, S).
+        pictures: (B, C, S, S) of any number type.
         out: side of the result.
-        padding: pixels added on each side, less than S.
+        padding: pixels a crop may reach over each edge, less than S.
         shift: (B, 2) uniform draws of top and left.
-        mirror: (B,) bool.
+        mirror: (B,) bool, which are reversed left to right.
     """
-    padded = torch.nn.functional.pad(pictures, [padding] * 4, mode="reflect") if padding else pictures
-    room = padded.shape[-1] - out + 1
-    first = (shift * room).long().clamp(max=room - 1)
+    size = pictures.shape[-1]
+    room = size + 2 * padding - out + 1
+    first = (shift * room).long().clamp(max=room - 1) - padding
     place = torch.arange(out, device=pictures.device)
     across = torch.where(mirror[:, None], out - 1 - place, place)
-    rows = (first[:, :1] + place)[:, None, :, None]
-    columns = (first[:, 1:] + across)[:, None, None, :]
+    rows = _reflected(first[:, :1] + place, size)[:, None, :, None]
+    columns = _reflected(first[:, 1:] + across, size)[:, None, None, :]
     samples = torch.arange(len(pictures), device=pictures.device)[:, None, None, None]
     channels = torch.arange(pictures.shape[1], device=pictures.device)[None, :, None, None]
-    return padded[samples, channels, rows, columns]
+    return pictures[samples, channels, rows, columns]
+
+
+def _reflected(index: Tensor, size: int) -> Tensor:
+    """Pixel numbers outside 0..size-1 folded back at the edge pixel, which is not repeated."""
+    return size - 1 - (size - 1 - index.abs()).abs()

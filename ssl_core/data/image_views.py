@@ -41,8 +41,8 @@ def light(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: ImageM
     padding = size // 8 if raw["pixels"].shape[-1] == size else 0
     shift = uniform(seeds, 2, _CROP + stream)
     mirror = _mirrored(seeds, stream, settings)
-    cropped = augment.shift_crop(_unit(raw["pixels"]), size, padding, shift, mirror)
-    return augment.normalise(cropped, raw["mean"], raw["std"])
+    cropped = augment.shift_crop(raw["pixels"], size, padding, shift, mirror)
+    return augment.normalise(_unit(cropped), raw["mean"], raw["std"])
 
 
 def random_global(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: ImageModality) -> Tensor:
