@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import update
 
 from app.models.service import StoredFile, archive_key
@@ -20,24 +21,28 @@ from app.storage import Store, Stored
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def make_archive(platform: Platform, model_id: str, files: list[StoredFile]) -> Stored:
+async def make_archive(platform: Platform, model_id: str, files: list[StoredFile]) -> Stored:
     """Write the zip to the store and note its size and digest. Two at once write the same bytes; the last one stays."""
-    stored = platform.store.put(archive_key(model_id), zip_stream(platform.store, files))
-    with session_scope(platform) as session:
-        known = {"archive_bytes": stored.size, "archive_sha256": stored.sha256}
-        session.execute(update(Model).where(Model.id == model_id).values(**known))
+    stored = await platform.store.put_stream(archive_key(model_id), zip_stream(platform.store, files))
+    await run_in_threadpool(_note, platform, model_id, stored)
     return stored
 
 
-def zip_stream(store: Store, files: list[StoredFile]) -> Iterator[bytes]:
+def _note(platform: Platform, model_id: str, stored: Stored) -> None:
+    known = {"archive_bytes": stored.size, "archive_sha256": stored.sha256}
+    with session_scope(platform) as session:
+        session.execute(update(Model).where(Model.id == model_id).values(**known))
+
+
+async def zip_stream(store: Store, files: list[StoredFile]) -> AsyncIterator[bytes]:
     """The bytes of the zip, a block at a time. A folder without its own manifest gets one."""
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
         for file in files:
             entry = _entry(file["path"], file["size"])
             target = archive.open(entry, "w")
-            for block in store.read(file["key"]):
-                target.write(block)
+            async for block in store.stream(file["key"]):
+                await run_in_threadpool(target.write, block)  # takes a checksum
                 yield sink.take()
             target.close()
             yield sink.take()

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Request, Response
 
-from app.deps import ReadSessionDep, SettingsDep, StoreDep
+from app.deps import ReadSessionDep, StoreDep
 from app.downloads import Download, file_response
-from app.errors import Unauthorized
+from app.edge import api_router
+from app.internal.guard import WorkerOnly
 from app.models import service
 
-
-async def worker_token(request: Request, settings: SettingsDep) -> None:
-    """Raises Unauthorized unless the request carries the worker token."""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    wanted = settings.worker_token.get_secret_value().encode()
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), wanted):
-        raise Unauthorized
-
-
-router = APIRouter(dependencies=[Depends(worker_token)])
+router = api_router("worker")
+router.dependencies.append(WorkerOnly)
 
 
 @router.get("/models/{model_id}")
@@ -38,7 +30,7 @@ def model_listing(model_id: str, session: ReadSessionDep) -> dict[str, Any]:
     return {"id": model_id, "digest": digest, "config": service.config_of(session, model_id), "files": listed}
 
 
-@router.get("/models/{model_id}/files/{path:path}")
+@router.get("/models/{model_id}/files/{path:path}", response_class=Response)
 def model_file(model_id: str, path: str, request: Request, session: ReadSessionDep, store: StoreDep) -> Response:
     """One file's bytes; Range works."""
     file = service.file_at(session, model_id, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
+from anyio import from_thread
 from fastapi import Path, Query, Request, Response
 
 from app.db import after_commit
@@ -112,7 +113,7 @@ def download_model(
     session.close()
     size, digest = row.archive_bytes, row.archive_sha256
     if size is None or digest is None:
-        made = make_archive(platform, row.id, files)
+        made = from_thread.run(make_archive, platform, row.id, files)
         size, digest = made.size, made.sha256
     file = Download(service.archive_key(row.id), size, digest, f"{row.name}.zip", "application/zip")
     return file_response(request, platform.store, file)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
+from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
@@ -14,7 +15,10 @@ from app.db import now_ms
 from app.errors import NotFound, Unprocessable
 from app.ids import new_id
 from app.models.tables import Model, ModelFile
-from ssl_core.spec import ModelFacts
+from ssl_core.modalities import AnyModality
+from ssl_core.objectives import AnyObjective
+from ssl_core.spec import EncoderSpec, ModelFacts
+from ssl_core.tasks import AnyTask
 
 
 class StoredFile(TypedDict):
@@ -40,7 +44,12 @@ class JobResult(TypedDict):
 
 
 def create_from_job(session: Session, **result: Unpack[JobResult]) -> str:
-    """Make the model row of a finished job; the same job always yields the same model. Returns the model's id."""
+    """Make the model row of a finished job; the same job always yields the same model. Returns the model's id.
+
+    Raises:
+        Unprocessable: `invalid_summary` or `missing_file`, it is not a model folder that could be served.
+    """
+    _check_folder(result["files"], result["summary"])
     known = session.scalar(select(Model.id).where(Model.job_id == result["job_id"]))
     if known:
         return known
@@ -55,6 +64,32 @@ def create_from_job(session: Session, **result: Unpack[JobResult]) -> str:
     session.add_all(ModelFile(model_id=row.id, position=at, **file) for at, file in enumerate(files))
     session.flush()
     return row.id
+
+
+class ModelConfig(BaseModel):
+    """What of `config.json` this platform relies on (docs/contracts.md §4)."""
+
+    kind: Literal["encoder", "task"]
+    modality: AnyModality
+    backbone: EncoderSpec
+    objective: AnyObjective | None = None
+    task: AnyTask | None = None
+    classes: list[str] = []
+    embed_dim: int = Field(ge=1)
+    parameters: int = Field(ge=0)
+    max_length: int | None = None
+
+
+def _check_folder(files: list[StoredFile], summary: dict[str, Any]) -> None:
+    try:
+        ModelConfig.model_validate_json(json.dumps(summary))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        param = ".".join(["summary", *map(str, first["loc"])])
+        raise Unprocessable("invalid_summary", f"`{param}`: {first['msg']}.", param) from None
+    missing = {"config.json", "model.safetensors"} - {file["path"] for file in files}
+    if missing:
+        raise Unprocessable("missing_file", f"A model has the file {min(missing)}.", "files")
 
 
 def digest_of(files: list[StoredFile]) -> str:
@@ -87,8 +122,7 @@ def facts(session: Session, project_id: str, model_id: str, param: str) -> Model
     row = session.scalar(of_project(project_id).where(Model.id == model_id).with_for_update(read=True))
     if row is None:
         raise Unprocessable("not_found", f"No model with id {model_id!r}.", param)
-    config = row.config
-    known = {key: config.get(key) for key in ("modality", "backbone", "objective")}
+    known = {key: row.config.get(key) for key in ("modality", "backbone", "objective")}
     # Through JSON: strict values take a list for a tuple only there.
     return ModelFacts.model_validate_json(json.dumps({"id": row.id, **known}))
 
