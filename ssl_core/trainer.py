@@ -19,7 +19,7 @@ from ssl_core import checkpoint, distributed
 from ssl_core.batch import Batch
 from ssl_core.checkpoint import TrainState
 from ssl_core.context import RunContext, StopReason
-from ssl_core.data.loader import Loader
+from ssl_core.data.loader import Loader, Prefetch
 from ssl_core.errors import NonFiniteError, OutOfMemoryError
 from ssl_core.fault import Fault
 from ssl_core.nets import Nets
@@ -98,8 +98,8 @@ def train(
         CheckpointError: `resume` belongs to another spec.
     """
     loop = _Loop(step, loader, plan, context, evaluation)
-    loop.begin(resume)
     try:
+        loop.begin(resume)
         return loop.run()
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise out_of_memory(loop.state.step, plan.batch_size) from error
@@ -108,7 +108,7 @@ def train(
             raise out_of_memory(loop.state.step, plan.batch_size) from error
         raise
     finally:
-        loop.slices.close()
+        loop.close()
 
 
 def out_of_memory(step: int, batch_size: int) -> OutOfMemoryError:
@@ -133,6 +133,7 @@ class _Loop:
         self.state = TrainState()
         self.best: dict[str, Tensor] | None = None
         self.sums: dict[str, Tensor] = {}
+        self.slices: Prefetch | None = None
         self.bad_step = torch.tensor(-1, device=self.device)
         self.saved_at, self.saved_step, self.told_at = time.monotonic(), -1, 0.0
 
@@ -152,6 +153,11 @@ class _Loop:
         self.slices = self.loader.ahead(self.state.step)
         if resume is not None:
             checkpoint.restore_rng(resume)
+
+    def close(self) -> None:
+        """Stop reading ahead."""
+        if self.slices is not None:
+            self.slices.close()
 
     def run(self) -> Outcome:
         """The story of a run: step, log, evaluate, save; until done or told to stop."""
@@ -182,11 +188,12 @@ class _Loop:
 
     def _step(self) -> None:
         """One optimizer step. Nothing here waits for the device but the check for NaN on a CPU, where it is free."""
+        assert self.slices is not None
         started, waited = time.perf_counter(), self.slices.waited
         state, total = self.state, self.state.total_steps
         batch = self.loader.batch(next(self.slices), self.device)
         set_rate(self.optimizer, self._rate())
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
+        with self._precision():
             values = self.step_module(batch)
         loss = self.fault.act(state.step + 1, values["loss"])
         self.optimizer.zero_grad(set_to_none=True)
@@ -205,6 +212,9 @@ class _Loop:
         state.elapsed += seconds
         self.meter.count(self.loader.batch_size, seconds, self.slices.waited - waited)
         self.stopwatch.count(seconds)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
 
     def _add(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
@@ -327,7 +337,8 @@ class _Loop:
             return
         self.nets.eval()
         batch = self.loader.batch(self.loader.read(self.state.step), self.device)
-        self.meter.flops = step_flops(lambda: self.learner.loss(self.nets, batch)) * distributed.world_size()
+        with self._precision():
+            self.meter.flops = step_flops(lambda: self.learner.loss(self.nets, batch)) * distributed.world_size()
         self.meter.peak = peak_flops(self.device, self.plan.precision) * distributed.world_size()
 
     def _tell_progress(self) -> None:

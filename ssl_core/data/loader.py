@@ -73,8 +73,9 @@ class Loader:
 
     def tokens_per_step(self) -> float:
         """Mean size of a step: tokens for text, samples for pictures."""
-        lengths = self.source.lengths()
-        return self.batch_size * float(lengths.sum()) / max(1, self.source.count(self.unit))
+        if self.unit == "row":
+            return float(self.batch_size * self.source.facts.get("max_length", 1))
+        return self.batch_size * float(self.source.lengths().mean())
 
     def samples(self, step: int) -> NDArray[np.int64]:
         """(batch_size,) sample numbers of a step, over all processes."""
