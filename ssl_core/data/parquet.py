@@ -90,16 +90,16 @@ def _rows(upload: Upload, reading: Reading, file: Any, names: tuple[str, str | N
     most = max(SMALL, MAX_RATIO * upload.path.stat().st_size)
     unpacked = 0
     while (batch := _guarded(upload, lambda: next(batches, None))) is not None:
-        unpacked += batch.nbytes
-        if unpacked > most:
-            raise DataError("parquet_error", f"unpacks to more than {MAX_RATIO} times its size", upload.name)
         values = _guarded(upload, partial(_python, batch))
         labels = values[label] if label is not None else [None] * len(batch)
         for value, name in zip(values[content], labels, strict=True):
             reading.done += 1
             row = _row(upload, reading, value, name)
             if row is not None:
+                unpacked += len(row.content)
                 yield row
+        if unpacked > most:
+            raise DataError("parquet_error", f"unpacks to more than {MAX_RATIO} times its size", upload.name)
 
 
 def _python(batch: Any) -> dict[str, list[Any]]:

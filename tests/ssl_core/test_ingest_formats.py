@@ -30,8 +30,8 @@ TABLES = {
     "a.txt": b"first one\n\n  second one \r\nthird",
     "a.jsonl": b'{"text": "first one"}\n{"text": "second one"}\n\n{"text": "third"}',
     "no_ending": b'{"text": "first one"}\n{"text": "second one"}\n{"text": "third"}\n',
-    "a.csv": b'text\nfirst one\nsecond one\nthird\n',
-    "b.csv": b'\xef\xbb\xbfid;text\n1;first one\n2;second one\n3;third',
+    "a.csv": b"text\nfirst one\nsecond one\nthird\n",
+    "b.csv": b"\xef\xbb\xbfid;text\n1;first one\n2;second one\n3;third",
     "a.tsv": b"id\tTEXT\n1\tfirst one\n2\tsecond one\n3\tthird\n",
     "a.parquet": as_parquet(text=["first one", "second one", "third"]),
     "by_its_bytes.txt": as_parquet(text=["first one", "second one", "third"]),
@@ -71,7 +71,9 @@ def test_a_csv_field_may_hold_lines_and_quotes(tmp_path: Path) -> None:
 
 
 def test_columns_map_our_names_to_theirs(tmp_path: Path) -> None:
-    made = take(tmp_path, "a.csv", b"label,Review,stars\nx,good,5\ny,bad,1\n", columns={"text": "Review", "label": "stars"})
+    made = take(
+        tmp_path, "a.csv", b"label,Review,stars\nx,good,5\ny,bad,1\n", columns={"text": "Review", "label": "stars"}
+    )
     assert texts(made.rows) == [("good", "5"), ("bad", "1")]
 
 
@@ -110,7 +112,9 @@ def test_metadata_names_files_and_labels_wherever_it_lies(tmp_path: Path, pack: 
     assert made.errors == [("d/x/3.png", 3, "missing_field")]
 
 
-@pytest.mark.parametrize("column", [[picture(1), picture(2)], [{"bytes": picture(1), "path": "a"}, {"bytes": picture(2), "path": "b"}]])
+@pytest.mark.parametrize(
+    "column", [[picture(1), picture(2)], [{"bytes": picture(1), "path": "a"}, {"bytes": picture(2), "path": "b"}]]
+)
 def test_parquet_may_hold_pictures(tmp_path: Path, column: list[object]) -> None:
     made = take(tmp_path, "x.parquet", as_parquet(image=column, label=[1, 0]))
     assert [row["image"] for row in made.rows] == [picture(1), picture(2)]

@@ -50,7 +50,9 @@ def take(
     return Ingested(context.workdir / "artifact", summary, context.events)
 
 
-def picture(seed: int = 0, *, size: tuple[int, int] = (24, 16), mode: str = "RGB", format: str = "PNG", **save: Any) -> bytes:
+def picture(
+    seed: int = 0, *, size: tuple[int, int] = (24, 16), mode: str = "RGB", format: str = "PNG", **save: Any
+) -> bytes:
     """The bytes of a picture file of random pixels; `size` is (width, height)."""
     width, height = size
     channels = {"L": (), "RGB": (3,), "RGBA": (4,), "CMYK": (4,)}[mode]
