@@ -22,7 +22,7 @@ app.add_typer(keys, name="keys")
 
 @app.command()
 def serve(
-    data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="everything is kept here")] = Path("data"),
+    data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="everything is in it")] = Path("data"),
     host: Annotated[str, typer.Option(envvar="GROUNDWORK_HOST")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="GROUNDWORK_PORT", min=0, max=65535, help="0 = any free one")] = 8420,
 ) -> None:

@@ -84,7 +84,8 @@ def create_key(name: str, scopes: str, project: str | None) -> int:
 
     key = _or_refuse(make, "the key could not be made")
     if key is None:
-        raise Refusal(f"no project {project!r}" if project else "the database has no project yet; run `groundwork migrate`")
+        none_yet = "the database has no project yet; run `groundwork migrate`"
+        raise Refusal(f"no project {project!r}" if project else none_yet)
     print(key)
     return 0
 

@@ -143,7 +143,7 @@ class ApiClient:
 
     def _download_once(self, call: Call, target: Path, have: int) -> str:
         """Why it has to be asked again; empty where something came."""
-        headers = _headers(call) | ({"Range": f"bytes={have}-"} if have else {})
+        headers = _headers(call) | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with self.http.stream("GET", call.path, headers=headers, timeout=_timeout(call.timeout)) as reply:
             if reply.status_code == 416:
                 target.unlink()
@@ -154,7 +154,8 @@ class ApiClient:
                 _raise_unless_worth_retrying(reply)
                 return f"HTTP {reply.status_code}"
             with target.open("ab" if reply.status_code == 206 else "wb") as sink:
-                for chunk in reply.iter_bytes(CHUNK):
+                # As they come: a chunk size would hold bytes back, and a broken connection would take them along.
+                for chunk in reply.iter_raw():
                     sink.write(chunk)
         return "" if target.stat().st_size > have else SHORT
 

@@ -17,7 +17,6 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import worker_shutting_down
-from kombu.connection import Connection
 from pydantic import ValidationError
 
 from worker.settings import WorkerSettings
@@ -25,6 +24,10 @@ from worker.supervisor import Supervisor
 from worker.tasks import register
 
 STALE_SECONDS = 60.0
+# With prefetch off, Celery looks for the next bell only when its loop turns, and a finished task does not turn it.
+LOOP_SECONDS = 0.05
+DEAF_SECONDS = 2.0
+ASK_ANYWAY_SECONDS = 30.0
 log = logging.getLogger("worker")
 
 
@@ -54,25 +57,19 @@ class Watch(threading.Thread):
     def __init__(self, settings: WorkerSettings, supervisor: Supervisor) -> None:
         super().__init__(name="watch", daemon=True)
         self._settings, self._supervisor = settings, supervisor
-        self.consumer_alive_at = 0.0
+        self._asked_at = float("-inf")
+        self.consumer_turned_at = float("-inf")
 
     def run(self) -> None:
         """Until the worker drains. A job it finds runs in a thread of its own, so that the loop goes on."""
         while not self._supervisor.drain.wait(self._settings.poll_seconds):
-            if not self._bell_works():
+            now = time.monotonic()
+            # The consumer's loop stands still while it has no broker, and where it hangs. Now and then we ask anyway:
+            # a connection can be dead without a sign.
+            if now - self.consumer_turned_at > DEAF_SECONDS or now - self._asked_at > ASK_ANYWAY_SECONDS:
+                self._asked_at = now
                 threading.Thread(target=self._supervisor.ring, args=(None,), name="poll", daemon=True).start()
             self._settings.alive_file.touch()
-
-    def _bell_works(self) -> bool:
-        if not self._settings.broker_url or time.monotonic() - self.consumer_alive_at > STALE_SECONDS / 2:
-            return False
-        try:
-            with Connection(self._settings.broker_url, connect_timeout=2) as connection:  # type: ignore[no-untyped-call]
-                connection.ensure_connection(max_retries=1, timeout=2)
-        except Exception as error:  # kombu raises whatever its transport does
-            log.debug("the broker does not answer: %s", error)
-            return False
-        return True
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -114,11 +111,10 @@ def _consume(settings: WorkerSettings, supervisor: Supervisor, watch: Watch) -> 
     worker_shutting_down.connect(begin_drain, weak=False)
     consumer = celery.Worker(hostname=f"{settings.queue}@{os.getpid()}", queues=[settings.queue], quiet=True)
 
-    def tick() -> None:
-        watch.consumer_alive_at = time.monotonic()
+    def turned() -> None:
+        watch.consumer_turned_at = time.monotonic()
 
-    watch.consumer_alive_at = time.monotonic()
-    consumer.timer.call_repeatedly(min(5.0, settings.poll_seconds), tick)
+    consumer.timer.call_repeatedly(LOOP_SECONDS, turned)
     with contextlib.suppress(SystemExit):
         consumer.start()
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from worker.api_client import ApiTrouble, Door, LeaseLost
+from worker.api_client import ApiTrouble, Door, LeaseLost, Refused
 from worker.settings import WorkerSettings
 from worker.tail import EventTail, LogTail
 from worker.upload import CheckpointUploader, post_events, put_sample
@@ -89,6 +89,9 @@ class Relay:
     def _pump_log(self) -> bool:
         text, end = self._log.read()
         if text:
-            self._log_offset = self._door.logs(self._log_offset, text, self._patience)
+            try:
+                self._log_offset = self._door.logs(self._log_offset, text, self._patience)
+            except Refused as refusal:  # output is worth less than the events behind it
+                log.warning("%s: a piece of output was refused: %s", self._run.name, refusal)
             self._log.commit(end)
         return bool(text)

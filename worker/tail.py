@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from ssl_core.events import EVENT, MAX_LINE_BYTES
 
-MAX_EVENTS, MAX_BATCH_BYTES = 1000, 900_000
+# A body may hold 1 MB, and one byte of raw output may become six in JSON.
+MAX_EVENTS, MAX_BATCH_BYTES, MAX_LOG_BYTES = 1000, 900_000, 128 * 1024
 Event = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class LogTail:
         self._path, self._limit = path, limit
         self._place = 0
 
-    def read(self, most: int = 192 * 1024) -> tuple[str, int]:
+    def read(self, most: int = MAX_LOG_BYTES) -> tuple[str, int]:
         """The next piece and where it ends; repeated until `commit(end)`. Bytes that are no text are replaced."""
         try:
             size = self._path.stat().st_size
