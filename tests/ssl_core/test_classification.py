@@ -1,0 +1,186 @@
+"""Classification: the probe against scikit-learn, fine-tuning, scores, answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.utils.class_weight import compute_class_weight
+
+from ssl_core.batch import Batch
+from ssl_core.encoders import Encoder, build_encoder
+from ssl_core.heads import Classifier, FinetunedNets, batch_norms, classifier_of
+from ssl_core.logistic import class_weights, solve
+from ssl_core.nets import Nets
+from ssl_core.spec import EncoderSpec
+from ssl_core.tasks.classification import Classification
+
+CLASSES = ["cat", "dog", "owl"]
+
+
+def encoder(seen: bool = True) -> Encoder:
+    """A small conv net, whose batch averages have seen data or not."""
+    torch.manual_seed(0)
+    net = build_encoder(EncoderSpec(name="custom", family="convnet", width=16, depth=2), {"channels": 1, "size": 8})
+    if seen:
+        net.train()(torch.randn(32, 1, 8, 8))
+    return net.eval()
+
+
+def batch(count: int = 24, classes: int = 3) -> Batch:
+    """Pictures whose mean brightness tells the class."""
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(count) % classes
+    pictures = torch.randn(count, 1, 8, 8, generator=generator) + labels.view(-1, 1, 1, 1)
+    return Batch((pictures,), torch.arange(count), labels)
+
+
+def begun(task: Classification, net: Encoder | None = None) -> tuple[Nets, bool]:
+    nets = task.build(net or encoder(), CLASSES).eval()
+    return nets, task.begin(nets, [batch()])
+
+
+def clouds(seed: int = 0, count: int = 60, width: int = 10, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, classes, (count,), generator=generator)
+    centres = torch.randn(classes, width, generator=generator, dtype=torch.float64)
+    return centres[labels] + torch.randn(count, width, generator=generator, dtype=torch.float64), labels
+
+
+@pytest.mark.parametrize("penalty", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_solution_is_that_of_scikit_learn(penalty: float, balanced: bool) -> None:
+    features, labels = clouds()
+    weights = class_weights(labels, 4) if balanced else torch.ones(4)
+    weight, bias = solve(features, labels, weights, penalty)
+    reference = LogisticRegression(
+        C=1 / penalty, class_weight="balanced" if balanced else None, tol=1e-10, max_iter=5000
+    ).fit(features.numpy(), labels.numpy())
+    expected = reference.predict_proba(features.numpy())
+    found = (features @ weight.T + bias).softmax(1).numpy()
+    assert np.abs(found - expected).max() < 1e-5
+
+
+def test_balanced_class_weights_are_those_of_scikit_learn() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 2, 2])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())
+    assert class_weights(labels, 3).numpy() == pytest.approx(expected)
+    assert class_weights(labels, 4)[3] == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_are_those_of_scikit_learn(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    probabilities = torch.rand(80, 7, generator=generator)
+    labels = torch.randint(0, 5, (80,), generator=generator)  # classes 5 and 6 occur in predictions only
+    found = Classification().metrics({"probabilities": probabilities}, labels)
+    predicted = probabilities.argmax(1)
+    assert found["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
+    assert found["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
+
+
+def test_a_probe_is_solved_without_training_and_leaves_the_encoder_alone() -> None:
+    net = encoder()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    nets, solved = begun(Classification(mode="linear_probe"), net)
+    assert solved
+    nets.train()
+    task = Classification(mode="linear_probe")
+    task.loss(nets, batch())["loss"].backward()
+    assert all(parameter.grad is None for parameter in nets.encoder.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in nets.encoder.state_dict().items())
+    assert task.metrics(task.predict(nets.eval(), batch()), batch().labels)["accuracy"] > 0.9
+
+
+def test_a_probe_sees_features_of_mean_zero_and_deviation_one() -> None:
+    nets, _ = begun(Classification(mode="linear_probe"))
+    standard = classifier_of(nets).standard(nets.encoder(batch().views[0]))
+    live = standard.std(0, correction=0) > 1e-3
+    assert live.any()
+    assert torch.allclose(standard[:, live].mean(0), torch.zeros(int(live.sum())), atol=1e-4)
+    assert torch.allclose(standard[:, live].std(0, correction=0), torch.ones(int(live.sum())), atol=1e-3)
+
+
+def test_a_dimension_without_deviation_gives_finite_features() -> None:
+    head = Classifier(3, 2, 0.0)
+    head.standardise(torch.tensor([[1.0, 5.0, 0.0], [2.0, 5.0, 0.0]]))
+    assert torch.isfinite(head(torch.tensor([[1.0, 6.0, 1e-9]]))).all()
+
+
+def test_full_fine_tuning_starts_from_the_probe_and_goes_on() -> None:
+    task = Classification()
+    nets, solved = begun(task)
+    assert not solved
+    probe, _ = begun(Classification(mode="linear_probe"))
+    assert torch.equal(classifier_of(nets).linear.weight, classifier_of(probe).linear.weight)
+    task.loss(nets.train(), batch())["loss"].backward()
+    assert all(parameter.grad is not None for parameter in nets.parameters())
+
+
+def test_pretrained_batch_averages_are_kept_also_after_a_reload() -> None:
+    nets, _ = begun(Classification())
+    again = Classification().build(encoder(), CLASSES)
+    again.load_state_dict(nets.state_dict())
+    for each in (nets, again):
+        assert not any(norm.training for norm in batch_norms(each.train().encoder))
+        assert each.encoder.training
+
+
+def test_a_fresh_conv_net_learns_its_batch_averages_in_training() -> None:
+    nets, solved = begun(Classification(), encoder(seen=False))
+    assert not solved
+    assert isinstance(nets, FinetunedNets)
+    assert all(norm.training for norm in batch_norms(nets.train().encoder))
+    assert not classifier_of(nets).linear.weight.any()
+
+
+def test_balanced_weights_enter_the_loss() -> None:
+    skewed = batch(25)
+    task = Classification(class_weights="balanced")
+    nets = task.build(encoder(), CLASSES).eval()
+    task.begin(nets, [skewed])
+    assert torch.allclose(classifier_of(nets).class_weights, class_weights(skewed.labels, 3))
+    logits = classifier_of(nets)(nets.encoder(skewed.views[0]))
+    each = class_weights(skewed.labels, 3)[skewed.labels]
+    expected = -(logits.log_softmax(1)[torch.arange(25), skewed.labels] * each).sum() / each.sum()
+    assert torch.allclose(task.loss(nets, skewed)["loss"], expected, atol=1e-6)
+
+
+def test_label_smoothing_keeps_the_loss_of_a_sure_answer_above_zero() -> None:
+    nets, _ = begun(Classification())
+    plain, smooth = (
+        float(Classification(label_smoothing=s).loss(nets, batch())["loss"].detach()) for s in (0.0, 0.2)
+    )
+    assert smooth > plain
+
+
+def test_an_answer_names_the_likeliest_class_and_all_probabilities() -> None:
+    outputs = {"probabilities": torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.25, 0.25]])}
+    answer = Classification().answer(outputs, 1, CLASSES)
+    assert answer == {"label": "cat", "probabilities": {"cat": 0.5, "dog": 0.25, "owl": 0.25}}
+
+
+def test_probabilities_add_up_to_one() -> None:
+    nets, _ = begun(Classification())
+    probabilities = Classification().predict(nets, batch())["probabilities"]
+    assert probabilities.shape == (24, 3)
+    assert torch.allclose(probabilities.sum(1), torch.ones(24))
+
+
+def test_training_without_labels_is_refused() -> None:
+    nets, _ = begun(Classification())
+    with pytest.raises(ValueError, match="needs labels"):
+        Classification().loss(nets, Batch(batch().views, batch().seeds))
+
+
+BAD = [{"mode": "linear"}, {"head_dropout": 1.0}, {"penalty": 0.0}, {"class_weights": "x"}]
+
+
+@pytest.mark.parametrize("fields", BAD)
+def test_a_setting_out_of_bounds_is_refused_by_name(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        Classification.model_validate(fields)
