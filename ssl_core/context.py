@@ -8,6 +8,14 @@ from typing import Any, Literal, Protocol
 StopReason = Literal["cancel", "pause", "drain"]
 
 
+class Stopped(Exception):
+    """Asked to leave outside of training, where there is nothing to save."""
+
+    def __init__(self, reason: StopReason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class RunContext(Protocol):
     """What a run needs from outside."""
 

@@ -14,7 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ssl_core import distributed
 from ssl_core.checkpoint import write_tensors
+from ssl_core.context import RunContext
 from ssl_core.durable import committed, fault_of, read_manifest
 from ssl_core.encoders.base import Encoder
 from ssl_core.errors import CheckpointError
@@ -23,6 +25,7 @@ from ssl_core.modalities.base import Modality
 from ssl_core.nets import Nets
 from ssl_core.run_context import plain
 from ssl_core.spec import EncoderSpec, FinetuneSpec, PretrainSpec, RunOrder
+from ssl_core.trainer import Outcome
 
 FORMAT = "groundwork-1"
 _SOFTWARE = ("groundwork", "torch", "numpy", "tokenizers", "safetensors", "pydantic")
@@ -143,3 +146,23 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A call of `train` that came back, with all that an export needs."""
+
+    nets: Nets
+    outcome: Outcome
+    card: Card
+    tokenizer: Path | None
+
+
+def finish(context: RunContext, run: Finished) -> dict[str, Any]:
+    """Export a finished run, or say where a stopped one stands."""
+    state = run.outcome.state
+    if run.outcome.status == "stopped":
+        return {"status": "stopped", "reason": run.outcome.reason, "step": state.step}
+    context.emit("stage", stage="exporting")
+    config = export(context.workdir, run.nets, run.card, run.tokenizer) if distributed.is_main() else {}
+    return {"status": "succeeded", "metrics": plain(run.card.metrics), "summary": config}

@@ -21,7 +21,7 @@ from ssl_core.durable import write_json
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import SpecError
 from ssl_core.evaluation.features import plain_batches
-from ssl_core.export import BaseModel, Card, open_base
+from ssl_core.export import BaseModel, Card, Finished, finish, open_base
 from ssl_core.modalities.base import Modality, Source
 from ssl_core.nets import Nets
 from ssl_core.pretrain import warn_of_small_batch
@@ -29,7 +29,6 @@ from ssl_core.spec import FinetuneSpec, RunOrder, TrainPlan
 from ssl_core.splits import stratified
 from ssl_core.tasks.base import Task
 from ssl_core.trainer import Outcome, TrainStep, train
-from ssl_core.verdict import Finished, finish
 
 _EVALUATIONS = 20
 

@@ -18,7 +18,7 @@ from ssl_core.encoders import build_encoder
 from ssl_core.errors import SpecError
 from ssl_core.evaluation.features import features
 from ssl_core.evaluation.probe import probe_scores
-from ssl_core.export import Card, open_base
+from ssl_core.export import Card, Finished, finish, open_base
 from ssl_core.modalities.base import Modality, Source
 from ssl_core.nets import Nets
 from ssl_core.objectives.base import Objective
@@ -26,7 +26,6 @@ from ssl_core.rng import sample_seeds
 from ssl_core.spec import PretrainSpec, RunOrder, TrainPlan
 from ssl_core.splits import held_out
 from ssl_core.trainer import Outcome, TrainStep, train
-from ssl_core.verdict import Finished, finish
 
 _HEALTH_SAMPLES = 1024
 _PROBE_SAMPLES = 5000

@@ -74,7 +74,8 @@ def estimate(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts) -> Estima
     if spec.modality is None or spec.backbone is None or spec.budget is None or spec.batch_size is None:
         raise SpecError("unresolved", "only a resolved spec can be estimated; call resolve first")
     learner = _learner(spec)
-    unit = spec.modality.views[_views(learner)[0]]
+    views = learner.views if isinstance(learner, Objective) else learner.training_views(spec.modality)
+    unit = spec.modality.views[views[0]]
     count = samples(dataset, spec.modality, unit) if isinstance(spec, PretrainSpec) else _labelled(spec, dataset)
     size = tokens_per_sample(dataset, spec.modality, unit)
     return Estimate(
@@ -87,10 +88,6 @@ def estimate(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts) -> Estima
 
 def _learner(spec: PretrainSpec | FinetuneSpec) -> Objective | Task:
     return spec.objective if isinstance(spec, PretrainSpec) else spec.task
-
-
-def _views(learner: Objective | Task) -> tuple[str, ...]:
-    return learner.views
 
 
 def _check_modality(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts) -> Objective | Task:
@@ -240,7 +237,7 @@ def _memory(
     spec: PretrainSpec | FinetuneSpec, learner: Objective | Task, modality: Modality, backbone: EncoderSpec
 ) -> int:
     batch = math.ceil((spec.batch_size or 1) / spec.resources.processes)
-    return memory_bytes(backbone, modality, batch, len(_views(learner)), spec.precision == "bf16")
+    return memory_bytes(backbone, modality, batch, len(learner.views), spec.precision == "bf16")
 
 
 def _check_memory(

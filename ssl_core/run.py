@@ -21,11 +21,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ssl_core.context import MemoryContext, RunContext
+from ssl_core.context import MemoryContext, RunContext, Stopped
 from ssl_core.durable import write_json
 from ssl_core.errors import SpecError
 from ssl_core.run_context import FileContext
 from ssl_core.spec import FinetuneSpec, IngestSpec, PretrainSpec, RunOrder
+from ssl_core.verdict import failure
 
 _PR_SET_PDEATHSIG = 1
 
@@ -60,24 +61,24 @@ def execute(order: RunOrder, context: RunContext) -> dict[str, Any]:
 
         context.emit("stage", stage="ingesting")
         return {"status": "succeeded", "metrics": {}, "summary": ingest.run(order, context)}
+    # Only from here on: an ingest has no need of torch, whose import takes seconds.
     import torch
+
+    from ssl_core.distributed import process_group
+    from ssl_core.finetune import finetune
+    from ssl_core.pretrain import pretrain
 
     if order.threads is not None:
         torch.set_num_threads(order.threads)
-    if isinstance(spec, PretrainSpec):
-        from ssl_core.pretrain import pretrain
-
-        return pretrain(order, spec, context)
-    from ssl_core.finetune import finetune
-
-    assert isinstance(spec, FinetuneSpec)
-    return finetune(order, spec, context)
+    with process_group():
+        if isinstance(spec, PretrainSpec):
+            return pretrain(order, spec, context)
+        assert isinstance(spec, FinetuneSpec)
+        return finetune(order, spec, context)
 
 
 def run(workdir: Path, context: RunContext) -> dict[str, Any]:
     """Everything between `run.json` and the verdict; no exception of a run gets past it."""
-    from ssl_core.verdict import Stopped, failure
-
     try:
         return execute(read_order(workdir), context)
     except Stopped as stop:
@@ -101,10 +102,7 @@ def main(arguments: list[str]) -> int:
         return _follow(workdir)
     context = FileContext(workdir)
     context.listen_to_sigterm()
-    from ssl_core.distributed import process_group
-
-    with process_group():
-        verdict = run(workdir, context)
+    verdict = run(workdir, context)
     context.close()
     write_json(workdir / "result.json", verdict)
     return 0 if verdict["status"] != "failed" else 1
@@ -132,11 +130,8 @@ def _become_torchrun(workdir: Path) -> None:
 
 def _follow(workdir: Path) -> int:
     """A rank above 0: trains along and writes nothing. SIGTERM is left to rank 0, which tells the others."""
-    from ssl_core.distributed import process_group
-
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with process_group():
-        verdict = run(workdir, MemoryContext(workdir))
+    verdict = run(workdir, MemoryContext(workdir))
     return 0 if verdict["status"] != "failed" else 1
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ssl_core.context import RunContext
+from ssl_core.context import RunContext, Stopped
 from ssl_core.durable import read_manifest, sha256
 from ssl_core.modalities.base import Modality
 
@@ -25,6 +25,7 @@ def prepared(modality: Modality, dataset: Path, cache: Path, tokenizer: Path | N
 
     Raises:
         DataError: the dataset folder is not usable.
+        Stopped: asked to leave meanwhile; nothing is kept.
     """
     key = cache_key(modality, dataset, tokenizer)
     cache.mkdir(parents=True, exist_ok=True)
@@ -38,6 +39,9 @@ def prepared(modality: Modality, dataset: Path, cache: Path, tokenizer: Path | N
 
         def tell(done: int, total: int) -> None:
             context.emit("progress", stage="preparing", step=done, total_steps=total)
+            reason = context.should_stop()
+            if reason is not None:
+                raise Stopped(reason)
 
         modality.prepare(dataset, temp, tokenizer, tell)
         (temp / _READY).touch()

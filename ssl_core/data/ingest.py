@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ssl_core.context import RunContext
+from ssl_core.context import RunContext, Stopped
 from ssl_core.data import folders, parquet, profile, sniff, tables
 from ssl_core.data.intake import BadRows, ModalityName, Reading, Row, Upload
 from ssl_core.data.row_files import RowWriter
@@ -148,8 +148,6 @@ class _Progress:
         self.finish(bad)
         reason = self._context.should_stop()
         if reason is not None:
-            from ssl_core.verdict import Stopped  # not above: it imports torch
-
             raise Stopped(reason)
 
     def finish(self, bad: BadRows) -> None:

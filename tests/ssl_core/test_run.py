@@ -27,7 +27,8 @@ PRETRAIN: dict[str, Any] = {
     "backbone": datasets.TINY_TEXT, "budget": {"steps": 300}, "batch_size": 8, "checkpoint_every_steps": 40,
 }  # fmt: skip
 FINETUNE: dict[str, Any] = {
-    "type": "finetune", "dataset": "ds_toy", "task": {"name": "classification"}, "model": "mdl_a", "budget": {"steps": 30},
+    "type": "finetune", "dataset": "ds_toy", "task": {"name": "classification"}, "model": "mdl_a",
+    "budget": {"steps": 30},
 }  # fmt: skip
 
 

@@ -1,0 +1,154 @@
+"""Filling and checking a spec: what the API answers at submission."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ssl_core.errors import SpecError
+from ssl_core.modalities.image import ImageModality
+from ssl_core.modalities.text import TextModality
+from ssl_core.recipes import estimate, resolve
+from ssl_core.spec import BACKBONES, JOB_SPEC, DatasetFacts, ModelFacts, TrainPlan
+
+TEXT = DatasetFacts(id="ds_t", modality="text", rows=5000, characters=4_000_000, labelled=0)
+NEWS = DatasetFacts(
+    id="ds_n",
+    modality="text",
+    rows=100,
+    characters=80_000,
+    labelled=100,
+    classes=["a", "b"],
+    class_counts={"a": 50, "b": 50},
+)
+IMAGES = DatasetFacts(
+    id="ds_i", modality="image", rows=1000, width=32, height=32, channels=3, labelled=1000, classes=["x", "y"]
+)
+BASE = ModelFacts(id="mdl_b", modality=TextModality(), backbone=BACKBONES["text-small"])
+# What may stay open in a stored spec, because None is itself the documented setting.
+MAY_BE_NONE = {
+    "checkpoint_every_steps",
+    "suffix",
+    "model",
+    "validation_dataset",
+    "probe",
+    "steps",
+    "epochs",
+    "tokens",
+    "examples",
+    "minutes",
+}
+
+
+def parse(**fields: Any) -> Any:
+    return JOB_SPEC.validate_python(fields)
+
+
+def pretrain(objective: str = "mlm", **fields: Any) -> Any:
+    return parse(type="pretrain", dataset="ds_x", objective={"name": objective}, **fields)
+
+
+def finetune(**fields: Any) -> Any:
+    return parse(type="finetune", dataset="ds_x", task={"name": "classification"}, **fields)
+
+
+CASES: list[tuple[Any, DatasetFacts, ModelFacts | None]] = [
+    (pretrain(), TEXT, None),
+    (pretrain("span_contrast", budget={"minutes": 5.0}), TEXT, None),
+    (pretrain("simclr", probe={"dataset": "ds_p"}), IMAGES, None),
+    (pretrain("simclr", backbone="image-resnet18", resources={"queue": "gpu"}), IMAGES, None),
+    (pretrain(model="mdl_b"), TEXT, BASE),
+    (finetune(), IMAGES, None),
+    (finetune(model="mdl_b"), NEWS, BASE),
+    (finetune(model="mdl_b", initialization="random", validation_dataset="ds_v"), NEWS, BASE),
+]
+every_case = pytest.mark.parametrize(("spec", "dataset", "base"), CASES)
+
+
+def open_fields(value: Any, name: str = "") -> list[str]:
+    if isinstance(value, dict):
+        return [found for key, item in value.items() for found in open_fields(item, key)]
+    return [name] if value is None else []
+
+
+@every_case
+def test_a_resolved_spec_resolves_to_itself(spec: Any, dataset: DatasetFacts, base: ModelFacts | None) -> None:
+    resolved = resolve(spec, dataset, base)
+    sent_back = JOB_SPEC.validate_json(json.dumps(resolved.model_dump(mode="json")))
+    assert resolve(sent_back, dataset, base) == resolved == sent_back
+
+
+@every_case
+def test_no_auto_survives(spec: Any, dataset: DatasetFacts, base: ModelFacts | None) -> None:
+    resolved = resolve(spec, dataset, base)
+    assert set(open_fields(resolved.model_dump(mode="json"))) <= MAY_BE_NONE
+    assert TrainPlan.of(resolved).batch_size == resolved.batch_size
+
+
+@every_case
+def test_what_was_sent_is_kept(spec: Any, dataset: DatasetFacts, base: ModelFacts | None) -> None:
+    resolved = resolve(spec.model_copy(update={"seed": 7, "batch_size": 4}), dataset, base)
+    assert (resolved.seed, resolved.batch_size, resolved.dataset) == (7, 4, spec.dataset)
+
+
+@every_case
+def test_every_resolved_spec_can_be_estimated(spec: Any, dataset: DatasetFacts, base: ModelFacts | None) -> None:
+    resolved = resolve(spec, dataset, base)
+    told = estimate(resolved, dataset)
+    assert (told.steps is None) == (resolved.budget.minutes is not None)
+    assert told.parameters > 100_000 and told.memory_bytes > 16 * told.parameters
+
+
+def test_pictures_set_size_and_channels() -> None:
+    grey = IMAGES.model_copy(update={"width": 28, "height": 30, "channels": 1})
+    modality = resolve(pretrain("simclr"), grey).modality
+    assert isinstance(modality, ImageModality)
+    assert (modality.size, modality.channels, modality.flip) == (28, 1, False)
+
+
+def test_without_a_model_the_start_is_random() -> None:
+    assert resolve(finetune(), IMAGES).initialization == "random"
+
+
+REFUSED: list[tuple[Any, DatasetFacts, ModelFacts | None, str, str]] = [
+    (pretrain("simclr"), TEXT, None, "modality_mismatch", "objective.name"),
+    (pretrain("mlm"), IMAGES, None, "modality_mismatch", "objective.name"),
+    (pretrain(modality=ImageModality()), TEXT, None, "modality_mismatch", "modality.name"),
+    (pretrain(modality=TextModality(max_length=64), model="mdl_b"), TEXT, BASE, "modality_mismatch", "modality"),
+    (finetune(model="mdl_b"), IMAGES, BASE, "modality_mismatch", "model"),
+    (pretrain(backbone="image-convnet"), TEXT, None, "backbone_mismatch", "backbone.family"),
+    (pretrain(backbone="text-base", model="mdl_b"), TEXT, BASE, "backbone_mismatch", "backbone"),
+    (pretrain("simclr", modality=ImageModality(size=64)), IMAGES, None, "infeasible_config", "modality.size"),
+    (pretrain(modality=TextModality(max_length=2048)), TEXT, None, "infeasible_config", "modality.max_length"),
+    (pretrain("simclr", batch_size=1001), IMAGES, None, "infeasible_config", "batch_size"),
+    (finetune(batch_size=200), NEWS, None, "infeasible_config", "batch_size"),
+    (pretrain(), TEXT.model_copy(update={"rows": 1}), None, "dataset_too_small", "dataset"),
+    (pretrain(), TEXT.model_copy(update={"rows": 0}), None, "dataset_too_small", "dataset"),
+    (finetune(), TEXT, None, "no_classes", "dataset"),
+    (finetune(), NEWS.model_copy(update={"classes": ["a"]}), None, "no_classes", "dataset"),
+]
+
+
+@pytest.mark.parametrize(("spec", "dataset", "base", "code", "param"), REFUSED)
+def test_what_cannot_work_is_refused_at_the_field(
+    spec: Any, dataset: DatasetFacts, base: ModelFacts | None, code: str, param: str
+) -> None:
+    with pytest.raises(SpecError) as error:
+        resolve(spec, dataset, base)
+    assert (error.value.code, error.value.param) == (code, param)
+
+
+def test_a_mismatch_names_what_is_allowed() -> None:
+    with pytest.raises(SpecError, match="simclr fits image and this dataset is text"):
+        resolve(pretrain("simclr"), TEXT)
+    with pytest.raises(SpecError, match="needs a backbone of family transformer, not convnet"):
+        resolve(pretrain(backbone="image-convnet"), TEXT)
+
+
+def test_more_memory_than_the_machine_has_is_refused_with_both_numbers() -> None:
+    huge = pretrain(backbone="text-large", batch_size=4096)
+    with pytest.raises(SpecError, match=r"predicted memory .* GiB is over the 8\.0 GiB") as error:
+        resolve(huge, TEXT, memory_limit=8 * 2**30)
+    assert (error.value.code, error.value.param) == ("infeasible_config", "batch_size")
