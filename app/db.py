@@ -23,7 +23,7 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 _AFTER_COMMIT = "after_commit"
-_READS = "reads"
+READS = {"reads": True}  # execution options of a transaction that only reads
 
 
 class Base(DeclarativeBase):
@@ -50,7 +50,7 @@ def make_engine(url: str) -> Engine:
 
 def reading(engine: Engine) -> Engine:
     """The same pool for transactions that only read: on SQLite they never take the write lock."""
-    return engine.execution_options(**{_READS: True})
+    return engine.execution_options(**READS)
 
 
 def make_sessions(engine: Engine) -> sessionmaker[Session]:
@@ -90,5 +90,5 @@ def _sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def _sqlite_begin(connection: Connection) -> None:
-    reads = connection.get_execution_options().get(_READS)
+    reads = connection.get_execution_options().get("reads")
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -86,6 +86,9 @@ def main() -> int:
     with listening:
         host, port = listening.getsockname()[:2]
         structlog.get_logger(__name__).info("listening", url=f"http://{host}:{port}")
+        # The server raises the signal that stopped it once more when it is done; having drained, we exit with 0.
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop, lambda *_: None)
         uvicorn.Server(server_config(app)).run(sockets=[listening])
     return 0
 

@@ -1,4 +1,8 @@
-"""Bring the schema up to date, under a lock, and refuse one that is newer than this program (R21)."""
+"""Bring the schema up to date, under a lock, and refuse one that is newer than this program (R21).
+
+Revisions are numbered (`migrations/versions/0001_initial.py` is revision 0001), so that a starting process can tell
+where it stands without loading Alembic.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +11,19 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import make_url
 
 import migrations
-from app.db import make_engine
+from app.db import READS, make_engine
 from app.settings import Settings
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+FOLDER = Path(migrations.__file__).parent
 _LOCK = 0x6D696772617465  # "migrate"
 _LOCK_SECONDS = 60
 
@@ -27,67 +32,76 @@ class SchemaError(Exception):
     """The database's schema does not fit this program; the message says what to do."""
 
 
-def alembic_config(connection: Connection) -> Config:
-    """Alembic's configuration for one open connection; there is no ini file."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    config.attributes["connection"] = connection
-    return config
-
-
 def migrate(settings: Settings) -> None:
     """Upgrade to the newest revision. A SQLite file that holds an older one is copied first.
 
     Raises `SchemaError` when the database is newer than this program.
     """
-    engine = make_engine(settings.database)
-    try:
-        with _exclusive(settings), engine.connect() as connection:
-            # The lock lives and dies with this one connection; the work happens on it too.
-            if engine.dialect.name == "postgresql":
-                connection.execute(text(f"SET lock_timeout = '{_LOCK_SECONDS}s'"))
-                connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
-                connection.commit()
-            current = _checked_revision(connection)
-            if current == head():
-                return
-            if current is not None:
-                _copy_first(settings, current)
-            connection.rollback()
-            command.upgrade(alembic_config(connection), "head")
+    from alembic import command
+
+    with _exclusive(settings), _connected(settings) as connection:
+        if connection.dialect.name == "postgresql":
+            # The lock lives and dies with this one connection, and the work happens on it too.
+            connection.execute(text(f"SET lock_timeout = '{_LOCK_SECONDS}s'"))
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
             connection.commit()
-    finally:
-        engine.dispose()
+        current = checked_revision(connection)
+        if current == head():
+            return
+        if current is not None:
+            _copy_first(settings, current)
+        connection.rollback()
+        command.upgrade(alembic_config(connection), "head")
+        connection.commit()
 
 
 def check_schema(settings: Settings) -> None:
     """Raises `SchemaError` unless the database is at this program's revision."""
-    engine = make_engine(settings.database)
-    try:
-        with engine.connect() as connection:
-            current = _checked_revision(connection)
-    finally:
-        engine.dispose()
+    with _connected(settings) as connection:
+        current = checked_revision(connection.execution_options(**READS))
     if current != head():
         have = "has no schema" if current is None else f"has the older schema {current}"
         raise SchemaError(f"The database {have}; run `groundwork migrate` first.")
 
 
-def head() -> str | None:
+def alembic_config(connection: Connection) -> Config:
+    """Alembic's configuration for one open connection; there is no ini file."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    config.attributes["connection"] = connection
+    return config
+
+
+def revisions() -> list[str]:
+    """Every revision this program knows, oldest first."""
+    return sorted(path.name.partition("_")[0] for path in (FOLDER / "versions").glob("[0-9]*_*.py"))
+
+
+def head() -> str:
     """This program's own revision."""
-    return _scripts().get_current_head()
+    return revisions()[-1]
 
 
-def _scripts() -> ScriptDirectory:
-    return ScriptDirectory(str(Path(migrations.__file__).parent))
-
-
-def _checked_revision(connection: Connection) -> str | None:
-    current = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in _scripts().walk_revisions()}
-    if current is not None and current not in known:
+def checked_revision(connection: Connection) -> str | None:
+    """The database's revision, None when it is empty; raises `SchemaError` when it is not one of ours."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    current: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if current is not None and current not in revisions():
         raise SchemaError(f"The database's schema {current} is newer than this program; update the program.")
     return current
+
+
+@contextmanager
+def _connected(settings: Settings) -> Iterator[Connection]:
+    engine = make_engine(settings.database)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def _sqlite_file(settings: Settings) -> Path | None:

@@ -191,10 +191,22 @@ def _announced(process: subprocess.Popen[bytes], log: Path) -> str:
 @pytest.fixture
 def live_api(settings: Settings, tmp_path: Path) -> Iterator[LiveApi]:
     """A real server on SQLite, over a real socket."""
+    yield from _live(settings, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_live_api(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveApi]:
+    """One real server for all tests of a module."""
+    folder = tmp_path_factory.mktemp("live")
+    shutil.copy(sqlite_template, folder / "groundwork.db")
+    yield from _live(make_settings("", folder), folder)
+
+
+def _live(settings: Settings, folder: Path) -> Iterator[LiveApi]:
     platform = Platform.open(settings)
     key = fill(platform)[1]
     platform.close()
-    log = tmp_path / "api.log"
+    log = folder / "api.log"
     process, url = start_server(settings, log)
     with httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
         yield LiveApi(process, url, key, log, settings, client)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -24,10 +25,10 @@ REFUSED = {
 }
 
 
-def make_key(client: TestClient, **fields: object) -> dict[str, str]:
+def make_key(client: TestClient, **fields: object) -> dict[str, Any]:
     made = client.post("/v1/api_keys", json={"name": "laptop", **fields})
     assert made.status_code == 201, made.text
-    body: dict[str, str] = made.json()
+    body: dict[str, Any] = made.json()
     return body
 
 
