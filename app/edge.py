@@ -154,7 +154,9 @@ def resent(request: Request) -> bool:
 
 
 def _check_query(request: Request, names: set[str]) -> None:
-    for name in request.query_params:
+    for name, value in request.query_params.multi_items():
+        if "\0" in value:
+            raise Unprocessable("invalid_character", f"`{name[:80]}` holds a NUL character.", name[:80])
         if name not in names and name.partition("[")[0] not in {"metadata"}:
             allowed = f"allowed are {', '.join(sorted(names))}" if names else "this route takes none"
             message = f"The query parameter {name[:80]!r} is not known; {allowed}."

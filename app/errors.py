@@ -1,14 +1,17 @@
-"""Errors know their status and their meaning; raised anywhere, rendered once (app/main.py).
+"""Errors know their status and their meaning; raised anywhere, rendered once (app/failures.py).
 
 ApiError                 400 invalid_request_error
 ├── Unauthorized         401 authentication_error
 ├── Forbidden            403 permission_error
 ├── NotFound             404 a foreign id and a missing id are the same bytes
 ├── Conflict             409 the state does not allow it; a retry will not help
+├── NotAcceptable        406
 ├── TooLarge             413
+├── UnsupportedMedia     415
 ├── Unprocessable        422 names the field
 ├── TooMany              429 with Retry-After
-└── Unavailable          503 with Retry-After
+├── Unavailable          503 with Retry-After
+└── InsufficientStorage  507 with Retry-After
 """
 
 from __future__ import annotations

@@ -44,6 +44,11 @@ def internal_error() -> JSONResponse:
     return _plain(500, "internal_error", message, "server_error")
 
 
+def nothing_at(method: str, path: str) -> JSONResponse:
+    """A path that no route serves."""
+    return _plain(404, "not_found", f"There is nothing at {method} {path[:200]}.", "invalid_request_error")
+
+
 def _plain(status: int, code: str, message: str, type: str, headers: dict[str, str] | None = None) -> JSONResponse:
     body = {"error": {"message": message, "type": type, "param": None, "code": code}}
     return JSONResponse(body, status, headers=headers)
@@ -68,8 +73,7 @@ async def _router_error(request: Request, error: Exception) -> Response:
     headers = dict(found.headers or {})
     match found.status_code:
         case 404:
-            message = f"There is nothing at {request.method} {request.url.path[:200]}."
-            return _plain(404, "not_found", message, "invalid_request_error", headers)
+            return nothing_at(request.method, request.url.path)
         case 405:
             allowed = await _allowed(request) or headers.get("Allow", "another method")
             headers["Allow"] = allowed

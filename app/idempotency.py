@@ -83,10 +83,9 @@ def kept(platform: Platform, asked: Repeatable) -> Response | None:
 
 
 def keep(session: Session, asked: Repeatable, status: int, reply: bytes) -> None:
-    """Write the reply into the transaction that does the work; an expired one of the same key gives way."""
+    """Write the reply into the transaction that does the work. Those older than a day go on the way."""
+    forget_expired(session)
     now = now_ms(session)
-    stale = (KeptReply.project_id == asked.project_id, KeptReply.path == asked.path, KeptReply.key == asked.key)
-    session.execute(delete(KeptReply).where(*stale, KeptReply.created_ms < now - KEPT_MS))
     row = KeptReply(project_id=asked.project_id, path=asked.path, key=asked.key, body_sha256=asked.body_sha256)
     row.status, row.reply, row.created_ms = status, reply, now
     session.add(row)

@@ -10,7 +10,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ApiError
-from app.failures import internal_error, reply
+from app.failures import internal_error, nothing_at, reply
 from app.ids import new_id
 from app.telemetry import observe, route_template
 
@@ -62,6 +62,10 @@ class RequestEdge:
             wrong = ApiError("invalid_host", "A request needs exactly one valid Host header.", "Host")
             wrong.headers["Connection"] = "close"
             await reply(wrong)(scope, receive, send)
+            return
+        if "\0" in scope["path"]:
+            # No id and no file is called so, and not every database can even be asked.
+            await nothing_at(scope["method"], scope["path"])(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

@@ -67,7 +67,7 @@ def test_a_limit_outside_1_to_100_gets_422(shared_api: Api, limit: str) -> None:
 
 
 def test_a_forged_cursor_gets_400(shared_api: Api) -> None:
-    for forged in ("key_nonsense", "0", "' OR 1=1 --", "key_" + "z" * 26, "\u00e9", "a\x00b"):
+    for forged in ("key_nonsense", "0", "' OR 1=1 --", "key_" + "z" * 26, "\u00e9"):
         answer = shared_api.client.get("/v1/api_keys", params={"after": forged})
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_cursor"), forged
 

@@ -150,6 +150,17 @@ def test_an_unknown_path_gets_404(api: Api) -> None:
     assert refused(api.anonymous.get("/")) == (404, "not_found", None)
 
 
+def test_a_nul_in_a_path_or_a_query_never_reaches_the_database(api_everywhere: Api) -> None:
+    assert refused(api_everywhere.client.get("/v1/projects/a%00b")) == (404, "not_found", None)
+    assert refused(api_everywhere.client.get("/v1/projects?after=a%00b")) == (422, "invalid_character", "after")
+
+
+def test_odd_bytes_in_a_path_are_an_id_that_does_not_exist(api_everywhere: Api) -> None:
+    for odd in ("%ff%fe", "%F0%9F%98%80", "x" * 5000, "..%2f..%2fetc", "' OR 1=1 --", "%0d%0aSet-Cookie:%20a=b"):
+        answer = api_everywhere.client.get(f"/v1/projects/{odd}")
+        assert refused(answer)[:2] == (404, "not_found") and "set-cookie" not in answer.headers
+
+
 def test_a_wrong_method_gets_405_with_the_allowed_ones(api: Api) -> None:
     answer = api.client.put("/v1/projects", json={})
     assert refused(answer) == (405, "method_not_allowed", None)
