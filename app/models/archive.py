@@ -11,8 +11,8 @@ import zipfile
 from collections.abc import AsyncIterator
 
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy import update
 
+from app.errors import NotFound
 from app.models.service import StoredFile, archive_key
 from app.models.tables import Model
 from app.platform import Platform, session_scope
@@ -29,9 +29,14 @@ async def make_archive(platform: Platform, model_id: str, files: list[StoredFile
 
 
 def _note(platform: Platform, model_id: str, stored: Stored) -> None:
-    known = {"archive_bytes": stored.size, "archive_sha256": stored.sha256}
+    """Raises NotFound where the model was deleted meanwhile; its zip goes too."""
     with session_scope(platform) as session:
-        session.execute(update(Model).where(Model.id == model_id).values(**known))
+        row = session.get(Model, model_id, with_for_update=True)
+        if row is not None:
+            row.archive_bytes, row.archive_sha256 = stored.size, stored.sha256
+    if row is None:
+        platform.store.delete(stored.key)
+        raise NotFound("model", model_id)
 
 
 async def zip_stream(store: Store, files: list[StoredFile]) -> AsyncIterator[bytes]:

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-TOKEN = "worker-token-of-the-tests"
+from tests.inference_role import TOKEN
 
 
 class ModelDoor:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +17,8 @@ import numpy as np
 import pytest
 
 from ssl_core.inference import load
+from tests.inference_role import free_url, start_role, stop_role
 from tests.model_folders import CLASSES, image_model, picture, text_model, texts
-from tests.services import die_with_parent, wait_for
 from tests.worker.model_door import TOKEN, ModelDoor
 
 
@@ -37,36 +34,15 @@ class Role:
 
 
 def start(door: ModelDoor, folder: Path, **settings: Any) -> Role:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    named = {f"GROUNDWORK_{name.upper()}": str(value) for name, value in settings.items()}
-    environment = {
-        **os.environ, "GROUNDWORK_API_URL": door.url, "GROUNDWORK_INFERENCE_URL": url,
-        "GROUNDWORK_WORKER_TOKEN": TOKEN, "GROUNDWORK_DATA_DIR": str(folder), "OMP_NUM_THREADS": "1", **named,
-    }  # fmt: skip
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "worker.inference"], env=environment, stdout=log, stderr=log,
-            preexec_fn=die_with_parent,
-        )  # fmt: skip
+    url = free_url()
+    process = start_role(door.url, url, folder, **settings)
     client = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
-    wait_for(lambda: _answers(client), 60)
     return Role(process, client, door)
 
 
 def stop(role: Role) -> None:
     role.client.close()
-    if role.process.poll() is None:
-        role.process.terminate()
-        role.process.wait(timeout=40)
-
-
-def _answers(client: httpx2.Client) -> bool:
-    try:
-        return client.get("/healthz").status_code == 200
-    except httpx2.HTTPError:
-        return False
+    stop_role(role.process)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,69 @@
+"""`POST /v1/predictions` over real sockets."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pyarrow.parquet as parquet
+import pytest
+
+from ssl_core.inference import load
+from tests.app.serving import Serving, serving
+from tests.model_folders import CLASSES, picture, texts
+
+__all__ = ["serving"]
+
+
+def predictions(serving: Serving, model: str, input: Any) -> list[dict[str, Any]]:
+    reply = serving.client.post("/v1/predictions", json={"model": serving.models[model], "input": input})
+    assert reply.status_code == 200, reply.text
+    body = reply.json()
+    assert set(body) == {"object", "data", "model", "usage"} and body["model"] == serving.models[model]
+    found: list[dict[str, Any]] = body["data"]
+    return found
+
+
+def test_a_text_gets_a_label_and_every_probability(serving: Serving) -> None:
+    documents = texts(9)
+    answers = predictions(serving, "topics", documents)
+    local = load(serving.folders["topics"]).predict(documents)
+    for at, (answer, expected) in enumerate(zip(answers, local, strict=True)):
+        assert (answer["object"], answer["index"], answer["label"]) == ("prediction", at, expected["label"])
+        assert set(answer["probabilities"]) == set(CLASSES)
+        assert answer["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
+
+
+def test_a_picture_gets_a_label(serving: Serving) -> None:
+    uri = f"data:image/png;base64,{base64.b64encode(picture(2)).decode()}"
+    expected = load(serving.folders["digits"]).predict([picture(2)])[0]
+    assert predictions(serving, "digits", {"image": uri})[0]["label"] == expected["label"]
+
+
+def test_a_row_of_a_dataset_gets_a_label(serving: Serving) -> None:
+    table = parquet.read_table(serving.dataset_folders["text"] / "rows-00000.parquet")
+    expected = load(serving.folders["topics"]).predict([table.column("text")[5].as_py()])[0]
+    found = predictions(serving, "topics", [{"dataset": serving.datasets["text"], "row": 5}])[0]
+    assert found["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
+
+
+def test_usage_counts_the_tokens_that_were_read(serving: Serving) -> None:
+    body = {"model": serving.models["topics"], "input": ["bread " * 500]}
+    usage = serving.client.post("/v1/predictions", json=body).json()["usage"]
+    assert usage == {"prompt_tokens": 24, "total_tokens": 24}
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "expected"),
+    [
+        ("text", {"input": "a"}, (422, "no_task", "model")),
+        ("foreign", {"input": "a"}, (404, "not_found", "model")),
+        ("topics", {"input": ["a", ""]}, (422, "empty_input", "input[1]")),
+        ("topics", {"input": "a", "dimensions": 4}, (422, "unknown_field", "dimensions")),
+        ("digits", {"input": "a"}, (422, "wrong_modality", "input[0]")),
+    ],
+)
+def test_bad_requests_name_their_field(
+    serving: Serving, model: str, body: dict[str, Any], expected: tuple[int, str, str]
+) -> None:
+    assert serving.refused("/v1/predictions", model=serving.models[model], **body) == expected
