@@ -65,6 +65,11 @@ def resolve(
         _check_labels(spec, dataset)
         filled = _finetune(spec, dataset, modality, backbone)
     resolved = spec.model_copy(update={"modality": modality, "backbone": backbone, **filled})
+    if filled["batch_size"] < spec.resources.processes:
+        text = (
+            f"batch_size {filled['batch_size']} leaves some of the {spec.resources.processes} processes without samples"
+        )
+        raise SpecError("infeasible_config", text, "resources.processes")
     _check_memory(resolved, learner, modality, backbone, memory_limit)
     return resolved
 

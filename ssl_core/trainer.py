@@ -162,7 +162,7 @@ class _Loop:
     def run(self) -> Outcome:
         """The story of a run: step, log, evaluate, save; until done or told to stop."""
         self.nets.train()
-        if self.state.step == 0 and self.evaluation is not None and self.evaluation.watched is not None:
+        if self.state.best is None and self.evaluation is not None and self.evaluation.watched is not None:
             # What `Task.begin` solved may stay the best there is.
             self._evaluate(self.evaluation)
         while not self._finished():

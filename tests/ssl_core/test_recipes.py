@@ -124,6 +124,7 @@ REFUSED: list[tuple[Any, DatasetFacts, ModelFacts | None, str, str]] = [
     (pretrain(modality=TextModality(max_length=2048)), TEXT, None, "infeasible_config", "modality.max_length"),
     (pretrain("simclr", batch_size=1001), IMAGES, None, "infeasible_config", "batch_size"),
     (finetune(batch_size=200), NEWS, None, "infeasible_config", "batch_size"),
+    (pretrain(batch_size=2, resources={"processes": 4}), TEXT, None, "infeasible_config", "resources.processes"),
     (pretrain(), TEXT.model_copy(update={"rows": 1}), None, "dataset_too_small", "dataset"),
     (pretrain(), TEXT.model_copy(update={"rows": 0}), None, "dataset_too_small", "dataset"),
     (finetune(), TEXT, None, "no_classes", "dataset"),

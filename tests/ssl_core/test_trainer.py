@@ -204,6 +204,13 @@ def test_early_stopping_crosses_a_resume(shards: Path, tmp_path: Path) -> None:
     assert same(whole.nets, second.nets)
 
 
+def test_a_resume_before_the_first_step_does_not_count_its_score_again(shards: Path, tmp_path: Path) -> None:
+    Run(shards, tmp_path, patience=2, evaluation=Scripted([0.5]), context=StopAfter(tmp_path, 0))
+    again = StopAfter(tmp_path, 0)
+    second = Run(shards, tmp_path, patience=2, evaluation=Scripted([]), resume=newest(tmp_path), context=again)
+    assert (second.outcome.state.best, second.outcome.state.stale) == (0.5, 0)
+
+
 def test_a_warning_is_sent_once(shards: Path, tmp_path: Path) -> None:
     run = Run(shards, tmp_path, evaluation=Scripted([0.1] * 7))
     assert [event["code"] for event in run.context.events if event["type"] == "message"] == ["low"]
