@@ -43,6 +43,7 @@ class TrainState:
         sums, counted: running sums of the logged values since the last metrics row (float64, exact in JSON).
         best, best_step: the watched metric's best value and its step.
         stale: evaluations since the best.
+        evaluated: step of the last evaluation; -1 before the first.
         metrics: the latest value of every reproducible series.
         warned: codes of messages already sent once.
     """
@@ -58,6 +59,7 @@ class TrainState:
     best: float | None = None
     best_step: int = 0
     stale: int = 0
+    evaluated: int = -1
     metrics: dict[str, float] = field(default_factory=dict)
     warned: list[str] = field(default_factory=list)
 

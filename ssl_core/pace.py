@@ -8,6 +8,7 @@ from ssl_core.data.loader import Loader
 from ssl_core.spec import TrainPlan
 
 _SKIP = 2  # the first steps of a process pay for allocation and kernel choice
+_EVALUATING = 0.15  # of a `minutes` budget, at most
 _RESERVE = 0.94  # of a `minutes` budget; the rest is for checkpoints and export
 
 
@@ -23,6 +24,11 @@ def budget_steps(plan: TrainPlan, loader: Loader) -> int | None:
     if budget.tokens is not None:
         return max(1, math.ceil(budget.tokens / loader.tokens_per_step()))
     return None
+
+
+def affordable(budget: float, cost: float) -> int:
+    """How many evaluations of `cost` seconds a run of `budget` seconds can pay with 15 % of its time: one to ten."""
+    return max(1, min(10, int(_EVALUATING * budget / max(cost, 1e-9))))
 
 
 class Stopwatch:

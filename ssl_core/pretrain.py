@@ -27,9 +27,9 @@ from ssl_core.spec import PretrainSpec, RunOrder, TrainPlan
 from ssl_core.splits import held_out
 from ssl_core.trainer import Outcome, TrainStep, train
 
-_HEALTH_SAMPLES = 1024
+_HEALTH_SAMPLES = 512
 _PROBE_SAMPLES = 5000
-_VALIDATION_BATCHES = 8
+_VALIDATION_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Labelled:
 class PretrainEvaluation:
     """Validation loss on held-out samples, health of plain views, and the probe where one is named.
 
-    The health numbers are of at least 512 documents where there are so many: the held-out ones first, where the
-    objective's samples are documents, then others of the pool.
+    The health numbers are of 512 documents where there are so many: the held-out ones first, where the objective's
+    samples are documents, then others of the pool.
     """
 
     watched = None
@@ -70,9 +70,8 @@ class PretrainEvaluation:
         )
         first = validation if loader.unit == "document" else validation[:0]
         rest = everything[~np.isin(everything, first)]
-        # Fewer vectors than dimensions would cap the rank, so few held-out documents are topped up with others.
-        enough = max(min(len(first), _HEALTH_SAMPLES), _HEALTH_SAMPLES // 2)
-        self._documents = np.sort(np.concatenate([first, rest])[:enough])
+        # Twice as many vectors as a usual width, or the number of vectors would cap the rank.
+        self._documents = np.sort(np.concatenate([first, rest])[:_HEALTH_SAMPLES])
 
     def every(self, total_steps: int, steps_per_epoch: int) -> int:
         """As the probe says, else ten times in the run."""
@@ -94,7 +93,7 @@ class PretrainEvaluation:
         return health.warnings(metrics)
 
     def _validation_losses(self, nets: Nets, device: torch.device) -> dict[str, float]:
-        """Means over at most eight batches whose seeds never change, so that the curve shows the weights alone."""
+        """Means over at most four batches whose seeds never change, so that the curve shows the weights alone."""
         loader, sums, batches = self._loader, dict[str, float](), 0
         size = min(loader.batch_size, len(self._validation))
         for start in range(0, min(len(self._validation), _VALIDATION_BATCHES * size) - size + 1, size or 1):

@@ -24,7 +24,7 @@ from ssl_core.errors import NonFiniteError, OutOfMemoryError
 from ssl_core.fault import Fault
 from ssl_core.nets import Nets
 from ssl_core.optim import build_optimizer, clip, rate_factor, set_rate
-from ssl_core.pace import Stopwatch, budget_steps
+from ssl_core.pace import Stopwatch, affordable, budget_steps
 from ssl_core.spec import TrainPlan
 from ssl_core.throughput import Meter, peak_flops, step_flops
 
@@ -162,7 +162,7 @@ class _Loop:
     def run(self) -> Outcome:
         """The story of a run: step, log, evaluate, save; until done or told to stop."""
         self.nets.train()
-        if self.state.best is None and self.evaluation is not None and self.evaluation.watched is not None:
+        if self.state.step == 0 and self.evaluation is not None and self.evaluation.watched is not None:
             # What `Task.begin` solved may stay the best there is.
             self._evaluate(self.evaluation)
         while not self._finished():
@@ -252,9 +252,12 @@ class _Loop:
         self._emit("metrics", step=self.state.step, values={**values, **self.meter.read()})
 
     def _evaluate(self, evaluation: Evaluation) -> None:
+        if self.state.evaluated == self.state.step:
+            return
         self._check_finite()
         started = time.perf_counter()
         state = self.state
+        state.evaluated = state.step
         self.nets.eval()
         with torch.no_grad(), torch.random.fork_rng():
             values = evaluation.measure(self.nets)
@@ -321,12 +324,15 @@ class _Loop:
         state, minutes = self.state, self.plan.budget.minutes or 0.0
         if not distributed.agree(self.stopwatch.ready(minutes)):
             return
-        before = state.elapsed
+        seconds, before, evaluations = 60.0 * minutes, state.elapsed, 0
         if self.evaluation is not None:
             self._evaluate(self.evaluation)
-        spent = state.elapsed + 10 * (state.elapsed - before)
-        total = distributed.agree(state.step + self.stopwatch.steps_in(60.0 * minutes, spent))
+            evaluations = affordable(seconds, state.elapsed - before)
+        spent = state.elapsed + evaluations * (state.elapsed - before)
+        left = self.stopwatch.steps_in(seconds, spent)
+        total = distributed.agree(state.step + left)
         self._fix_schedule(total)
+        state.evaluate_every = max(state.evaluate_every, total // max(1, evaluations))
         pace = self.stopwatch.seconds_per_step
         text = f"{minutes:g} minutes allow {total} steps of {pace:.3f} s; the schedule is fixed to that"
         self._emit("message", level="info", code="schedule_fitted", message=text, step=state.step)
