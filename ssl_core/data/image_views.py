@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 # Random streams of view 0; view i adds 16 i.
 _CROP, _FLIP, _COLOUR, _BLUR, _STRIDE = 201, 202, 203, 204, 16
-_SIMCLR_SIZE = 224
-_SIMCLR_SIGMA = (0.1, 2.0)
-"""Blur widths in pixels at 224 px; scaled with the picture."""
+_SIGMA = (0.1, 2.0)
+"""Least and greatest blur width in pixels, as in SimCLR."""
+_SIGMA_SHARE = 1 / 40
+"""Nor wider than this share of the side: SimCLR's kernel spans a tenth of the side, which cuts a wider Gaussian."""
 
 
 def plain(raw: Mapping[str, Tensor], size: int) -> Tensor:
@@ -70,8 +71,8 @@ def _mirrored(seeds: Tensor, stream: int, settings: ImageModality) -> Tensor:
 
 def _blur_widths(seeds: Tensor, stream: int, settings: ImageModality) -> Tensor:
     whether, width = uniform(seeds, 2, _BLUR + stream).unbind(1)
-    least, most = _SIMCLR_SIGMA
-    sigma = (least + (most - least) * width) * settings.size / _SIMCLR_SIZE
+    least, most = _SIGMA[0], min(_SIGMA[1], settings.size * _SIGMA_SHARE)
+    sigma = least + (most - least) * width
     return torch.where(whether < settings.blur_probability, sigma, 0.0)
 
 

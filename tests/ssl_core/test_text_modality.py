@@ -98,7 +98,7 @@ def test_a_given_tokenizer_is_reused_to_the_byte(tmp_path: Path) -> None:
 
 
 def test_packed_rows_hold_every_token_once_in_order(tmp_path: Path) -> None:
-    modality, source = source_of(tmp_path, [f"word{n} and some more of it" for n in range(30)])
+    _, source = source_of(tmp_path, [f"word{n} and some more of it" for n in range(30)])
     count = source.count("row")
     read = source.read("row", np.arange(count))
     real = read["segments"] >= 0
@@ -111,7 +111,7 @@ def test_packed_rows_hold_every_token_once_in_order(tmp_path: Path) -> None:
 
 
 def test_segments_and_positions_restart_at_each_document(tmp_path: Path) -> None:
-    modality, source = source_of(tmp_path, ["a b c d e f g", "h i j", "k l m n o p q r s t u v w x y z"])
+    _, source = source_of(tmp_path, ["a b c d e f g", "h i j", "k l m n o p q r s t u v w x y z"])
     sizes = [7, 3, 16]
     assert source.lengths().tolist() == sizes
     read = source.read("row", np.array([0, 1]))
