@@ -57,8 +57,8 @@ class Child:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def ending(self) -> str | None:
-        """How it ended, in words; None while it runs."""
-        code = self._process.poll() if self._process else 0
+        """How it ended, in words; None while it runs or before its first start."""
+        code = self._process.poll() if self._process else None
         if code is None:
             return None
         return f"killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit status {code}"

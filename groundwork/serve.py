@@ -141,11 +141,13 @@ class Serve:
             say(done.stdout.strip())
 
     def _wait_for(self, name: str, ready: Callable[[], bool]) -> None:
-        child, until = self.children[name], time.monotonic() + START_SECONDS
+        until = time.monotonic() + START_SECONDS
         while not self._signals and not ready():
-            if child.ending() or time.monotonic() > until:
+            fallen = next((child for child in self.children.values() if child.ending()), None)
+            if fallen or time.monotonic() > until:
+                child = fallen or self.children[name]
                 how = child.ending() or f"no answer after {START_SECONDS:g} s"
-                raise Refusal(f"{name} did not start ({how}): {child.last_words()}   (log: {child.log})")
+                raise Refusal(f"{child.name} did not start ({how}): {child.last_words()}   (log: {child.log})")
             time.sleep(TICK)
 
     def _mind(self) -> None:

@@ -13,10 +13,12 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_shutting_down
+from celery.platforms import SecurityWarning
+from celery.signals import setup_logging, worker_shutting_down
 from pydantic import ValidationError
 
 from worker.settings import WorkerSettings
@@ -109,6 +111,9 @@ def _consume(settings: WorkerSettings, supervisor: Supervisor, watch: Watch) -> 
         guard.start()
 
     worker_shutting_down.connect(begin_drain, weak=False)
+    setup_logging.connect(lambda **_: None, weak=False)  # whoever answers this keeps his own logging
+    # Its fear of root is about pickled messages; ours are JSON, and hold an id.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     consumer = celery.Worker(hostname=f"{settings.queue}@{os.getpid()}", queues=[settings.queue], quiet=True)
 
     def turned() -> None:

@@ -1,0 +1,114 @@
+"""The all-in-one as users meet it: started, stopped, killed, started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from groundwork.client import Client
+from tests.groundwork.serving import Served, eventually, living, run
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One serve for the tests that leave it running."""
+    found = Served(tmp_path_factory.mktemp("serve") / "data").ready()
+    yield found
+    found.kill()
+
+
+def key_of(served: Served) -> str:
+    return str(re.findall(r"\bgw_\w+", served.printed())[0])
+
+
+def test_the_first_start_prints_a_key_that_works(served: Served) -> None:
+    with Client(served.state()["url"], key_of(served)) as client:
+        assert client.request("GET", "/jobs")["data"] == []
+
+
+def test_serve_json_names_the_url_and_every_process(served: Served) -> None:
+    assert set(served.pids()) == {"api", "worker", "inference", "broker"}
+    assert all(living(pid) for pid in served.pids().values())
+    assert served.status("/readyz") == 200
+
+
+def test_secrets_are_in_no_command_line_and_only_their_owner_can_read_the_file(served: Served) -> None:
+    file = served.folder / "secrets.json"
+    assert oct(file.stat().st_mode)[-3:] == "600"
+    secrets = json.loads(file.read_text()).values()
+    for pid in served.pids().values():
+        line = Path(f"/proc/{pid}/cmdline").read_text()
+        assert not any(secret in line for secret in secrets)
+
+
+def test_only_the_api_gets_the_key_of_the_keys(served: Served) -> None:
+    secret = json.loads((served.folder / "secrets.json").read_text())["secret_key"]
+    holders = {n for n, pid in served.pids().items() if secret in Path(f"/proc/{pid}/environ").read_text()}
+    assert holders == {"api"}
+
+
+def test_a_second_start_on_the_same_folder_is_refused_in_one_line(served: Served) -> None:
+    done = run("serve", "--data-dir", str(served.folder), "--port", "0")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "already uses" in done.stderr and str(served.process.pid) in done.stderr
+    assert served.status("/healthz") == 200
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "inference", "broker"])
+def test_a_killed_child_is_started_again(served: Served, name: str) -> None:
+    pid = served.pids()[name]
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: served.pids().get(name, pid) != pid)
+    assert served.status("/healthz") == 200, "no connection is refused meanwhile: the supervisor holds the socket"
+    assert f"{name} ended: killed by signal 9" in served.printed()
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_everything_in_order_and_a_new_start_finds_everything(tmp_path: Path) -> None:
+    first = Served(tmp_path / "data").ready()
+    pids, key = first.pids(), key_of(first)
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("\n".join(json.dumps({"text": f"line {n} of a small pool"}) for n in range(20)))
+    with Client(first.state()["url"], key) as client:
+        dataset = client.wait_dataset(client.upload(pool)["id"])["id"]
+    assert first.stop() == 0
+    assert not [name for name, pid in pids.items() if living(pid)]
+    assert not (first.folder / "serve.json").exists()
+    second = Served(tmp_path / "data").ready()
+    try:
+        assert not re.findall(r"\bgw_\w+", second.printed()), "the key is shown once"
+        with Client(second.state()["url"], key) as client:
+            assert client.request("GET", f"/datasets/{dataset}")["status"] == "ready"
+    finally:
+        second.kill()
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_supervisor_leaves_no_process_and_no_obstacle(tmp_path: Path) -> None:
+    first = Served(tmp_path / "data").ready()
+    pids = first.pids()
+    first.kill()
+    eventually(lambda: not [name for name, pid in pids.items() if living(pid)], 10)
+    second = Served(tmp_path / "data").ready()
+    assert second.status("/readyz") == 200
+    assert second.stop(signal.SIGTERM) == 0
+
+
+def test_a_port_in_use_is_one_line(served: Served, tmp_path: Path) -> None:
+    port = served.state()["url"].rpartition(":")[2]
+    done = run("serve", "--data-dir", str(tmp_path / "other"), "--port", port)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and f"port {port}" in done.stderr and "--port" in done.stderr
+
+
+def test_a_child_that_cannot_start_ends_the_start_with_its_reason(tmp_path: Path) -> None:
+    done = run("serve", "--data-dir", str(tmp_path / "data"), "--port", "0", slots="many")
+    assert done.returncode == 2
+    assert "worker did not start" in done.stderr and "GROUNDWORK_SLOTS" in done.stderr
+    assert "Traceback" not in done.stderr
