@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 import hmac
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -150,6 +151,8 @@ class InferenceService:
 
     def _open(self, model_id: str, digest: str) -> LoadedModel:
         folder = self.files.folder(model_id, digest)
+        # Before the new weights are read, so that the bound holds while they are.
+        self.models.make_room((folder / "model.safetensors").stat().st_size)
         try:
             model = load(folder, self._device)
         except CheckpointError as error:
@@ -180,13 +183,20 @@ def create_app(settings: InferenceSettings) -> Starlette:
 
 
 def main() -> None:
-    """Serve until SIGTERM, then answer what is in hand and leave."""
-    settings = InferenceSettings()
+    """Serve until SIGTERM, then answer what is in hand and leave. A bad setting is one line and exit status 1 (B82)."""
+    try:
+        settings = InferenceSettings()
+        app = create_app(settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        sys.exit(f"groundwork inference: GROUNDWORK_{str(first['loc'][0]).upper()}: {first['msg']}")
+    except OSError as error:
+        sys.exit(f"groundwork inference: {error.strerror}: {error.filename}")
     if settings.inference_threads:
         torch.set_num_threads(settings.inference_threads)
     host, port = settings.address
     uvicorn.run(
-        create_app(settings), host=host, port=port, log_level=settings.log_level.lower(), access_log=False,
+        app, host=host, port=port, log_level=settings.log_level.lower(), access_log=False,
         timeout_graceful_shutdown=settings.drain_seconds,
     )  # fmt: skip
 

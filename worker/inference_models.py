@@ -62,13 +62,14 @@ class ModelCache(Generic[M]):
             slot.set_exception(error)
             raise
         slot.set_result(model)
-        self._evict(keep=digest)
+        self.make_room(0, keep=digest)
         return model
 
-    def _evict(self, keep: str) -> None:
+    def make_room(self, incoming: int, keep: str = "") -> None:
+        """Let go of the least recently used models until `incoming` bytes more fit; `keep` stays whatever happens."""
         with self._lock:
             sizes = {digest: slot.result().size_bytes for digest, slot in self._loads.items() if slot.done()}
-            total = sum(sizes.values())
+            total = sum(sizes.values()) + incoming
             for digest, size in sizes.items():
                 if total <= self._max_bytes:
                     return

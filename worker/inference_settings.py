@@ -21,7 +21,7 @@ class InferenceSettings(BaseSettings):
     cache_dir: Path | None = Field(default=None, description="None = `cache` in the data folder")
     model_cache_bytes: int = Field(default=4 * 2**30, ge=1, description="weights in memory; the least used go first")
     model_disk_bytes: int = Field(default=50 * 2**30, ge=1, description="downloaded model folders kept on disk")
-    inference_queue_tokens: int = Field(default=2_000_000, ge=1, description="tokens waiting before new requests get 503")
+    inference_queue_tokens: int = Field(default=2_000_000, ge=1, description="tokens waiting before 503")
     inference_requests: int = Field(default=256, ge=1, description="requests in hand before new ones get 503")
     inference_threads: int | None = Field(default=None, ge=1, description="torch threads; None = torch's choice")
     drain_seconds: int = Field(default=30, ge=1, description="time for requests in hand after SIGTERM")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -187,3 +189,17 @@ def test_sigterm_answers_what_is_in_hand_and_exits(door: ModelDoor, tmp_path: Pa
     assert reply.status_code == 200
     assert role.process.wait(timeout=20) in (0, -signal.SIGTERM)
     role.client.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"GROUNDWORK_WORKER_TOKEN": "short"}, "WORKER_TOKEN"),
+        ({"GROUNDWORK_DATA_DIR": "/proc/nowhere"}, "/proc/nowhere"),
+    ],
+)
+def test_a_bad_setting_is_one_clear_line(settings: dict[str, str], said: str) -> None:
+    environment = {**os.environ, "GROUNDWORK_WORKER_TOKEN": TOKEN, **settings}
+    command = [sys.executable, "-m", "worker.inference"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1

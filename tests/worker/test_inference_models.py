@@ -81,6 +81,20 @@ def test_the_least_recently_used_model_goes_first() -> None:
     assert cache.digests() == ["a", "c"] and cache.held_bytes == 80
 
 
+def test_room_is_made_before_a_model_is_read() -> None:
+    held: list[int] = []
+
+    def load(model_id: str, digest: str) -> Loaded:
+        cache.make_room(60)
+        held.append(cache.held_bytes)
+        return Loaded(60)
+
+    cache = ModelCache(load, 100)
+    for digest in ("a", "b", "c"):
+        cache.get("mdl", digest)
+    assert held == [0, 0, 0] and cache.digests() == ["c"]
+
+
 def test_a_model_over_the_bound_is_refused_and_evicts_nobody() -> None:
     cache = ModelCache(lambda _, digest: Loaded({"small": 60, "huge": 200}[digest]), 100)
     cache.get("mdl", "small")
