@@ -30,7 +30,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def api_router(tag: str) -> APIRouter:
     """The router of a domain: `router = api_router("jobs")`; its routes are served below `/v1`."""
-    return APIRouter(tags=[tag], route_class=EdgeRoute, responses=ERRORS)
+    return _Tagged(tag)
+
+
+class _Tagged(APIRouter):
+    """Tags its routes one by one: a router's own tags would be added to those of the routers it includes."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(route_class=EdgeRoute, responses=ERRORS)
+        self._tag = tag
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """Add a route under this router's tag."""
+        options["tags"] = [*(options.get("tags") or []), self._tag]
+        super().add_api_route(path, endpoint, **options)
 
 
 def body_limit(size: int) -> Callable[[F], F]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import signal
 import socket
 import sys
@@ -15,15 +14,21 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from app import failures, health
+from app import failures, health, reaper
+from app.auth import routes as auth
+from app.catalogue import routes as catalogue
+from app.datasets import routes as datasets
+from app.inference import routes as inference
+from app.internal import routes as internal
+from app.jobs import routes as jobs
 from app.middleware import RequestEdge
 from app.migrate import SchemaError, check_schema
+from app.models import routes as models
 from app.openapi import DESCRIPTION, TAGS
 from app.platform import Platform
 from app.settings import Settings, get_settings
 from app.telemetry import configure_logging
 
-_DOMAINS = ("auth", "datasets", "jobs", "models", "inference", "catalogue")
 GRACE_SECONDS = 10  # for open requests at shutdown; streams are told to reconnect
 
 
@@ -44,13 +49,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.in_flight = set()
     app.add_middleware(RequestEdge)
     failures.install(app)
-    for domain in (*_DOMAINS, "internal"):
-        try:
-            router = importlib.import_module(f"app.{domain}.routes").router
-        except ImportError as error:
-            print(f"NOT SERVED YET: {domain}: {error}", file=sys.stderr)
-            continue
-        app.include_router(router, prefix="/internal/v1" if domain == "internal" else "/v1")
+    for routes in (auth, datasets, jobs, models, inference, catalogue):
+        app.include_router(routes.router, prefix="/v1")
+    app.include_router(internal.router, prefix="/internal/v1")
     app.include_router(health.router)
     return app
 
@@ -58,11 +59,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     platform: Platform = app.state.platform
-    reaper = importlib.import_module("app.reaper").start(platform) if importlib.util.find_spec("app.reaper") else None
+    background = reaper.start(platform)
     yield
-    if reaper is not None:
-        reaper.stop()
+    background.stop()
     platform.close()
+
+
+def __getattr__(name: str) -> FastAPI:
+    """`app.main:app`, made when it is first asked for: importing this module needs no environment."""
+    if name != "app":
+        raise AttributeError(name)
+    globals()["app"] = create_app()
+    made: FastAPI = globals()["app"]
+    return made
 
 
 def main() -> int:
