@@ -16,6 +16,7 @@ from ssl_core.data.cache import prepared
 from ssl_core.data.loader import Loader, make_batch, read_slice
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import SpecError
+from ssl_core.evaluation import neighbours
 from ssl_core.evaluation.features import features
 from ssl_core.evaluation.probe import probe_scores
 from ssl_core.export import Card, Finished, finish, open_base
@@ -71,7 +72,7 @@ class PretrainEvaluation:
         first = validation if loader.unit == "document" else validation[:0]
         rest = everything[~np.isin(everything, first)]
         # Twice as many vectors as a usual width, or the number of vectors would cap the rank.
-        self._documents = np.sort(np.concatenate([first, rest])[:_HEALTH_SAMPLES])
+        self.documents = np.sort(np.concatenate([first, rest])[:_HEALTH_SAMPLES])
 
     def every(self, total_steps: int, steps_per_epoch: int) -> int:
         """As the probe says, else ten times in the run."""
@@ -82,8 +83,8 @@ class PretrainEvaluation:
         device = next(nets.parameters()).device
         values = self._validation_losses(nets, device)
         source, modality = self._loader.source, self._loader.modality
-        if len(self._documents) >= 2:
-            values |= health.health(features(nets.encoder, source, modality, self._documents, device))
+        if len(self.documents) >= 2:
+            values |= health.health(features(nets.encoder, source, modality, self.documents, device))
         if self._probe is not None:
             vectors = features(nets.encoder, self._probe.source, modality, self._probe.indices, device)
             values |= probe_scores(vectors, self._probe.labels, self._loader.seed)
@@ -140,6 +141,9 @@ def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[s
     resume = checkpoint.first_good([Path(path) for path in order.checkpoints], context)
     context.emit("stage", stage="training")
     outcome: Outcome = train(TrainStep(spec.objective, nets), loader, plan, context, evaluation, resume)
+    if outcome.status == "done" and len(evaluation.documents) >= 2 and distributed.is_main():
+        vectors = features(nets.encoder, source, spec.modality, evaluation.documents, device)
+        neighbours.tell(context, source, folder, evaluation.documents, vectors, outcome.state.step)
     tokenizer = folder / "tokenizer.json"
     card = Card(
         order,

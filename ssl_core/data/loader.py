@@ -37,6 +37,11 @@ class Slice:
     seeds: Tensor
     labels: Tensor | None
 
+    def pinned(self) -> Slice:
+        """In page-locked memory, from which a copy to the GPU does not wait."""
+        raw = {name: tensor.pin_memory() for name, tensor in self.raw.items()}
+        return Slice(raw, self.seeds.pin_memory(), None if self.labels is None else self.labels.pin_memory())
+
 
 class Loader:
     """Training batches of one source.
@@ -124,10 +129,9 @@ def read_slice(source: Source, unit: Unit, samples: NDArray[np.int64], seeds: Te
 
 def make_batch(modality: Modality, views: tuple[str, ...], part: Slice, device: torch.device) -> Batch:
     """The views of a slice, computed on `device`."""
-    pin = device.type == "cuda"
 
     def move(tensor: Tensor) -> Tensor:
-        return tensor.pin_memory().to(device, non_blocking=True) if pin else tensor
+        return tensor.to(device, non_blocking=True)
 
     raw = {name: move(tensor) for name, tensor in part.raw.items()}
     seeds = move(part.seeds)
@@ -152,7 +156,8 @@ class Prefetch:
     def _run(self, loader: Loader, step: int) -> None:
         while not self._closed.is_set():
             try:
-                item: Slice | BaseException = loader.read(step)
+                part = loader.read(step)
+                item: Slice | BaseException = part.pinned() if torch.cuda.is_available() else part
             except BaseException as error:  # handed to the trainer, which raises it
                 item = error
             self._put(item)
