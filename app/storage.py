@@ -24,9 +24,10 @@ from obstore.store import LocalStore, S3Store
 from app.errors import InsufficientStorage, TooLarge, Unavailable
 
 BLOCK = 1 << 20  # bytes handed on at a time
-# 5 MiB is the smallest part S3 takes; two in flight bound the memory of an upload.
-_PART = 5 << 20
-_FLYING = 2
+_JOINED = 256 << 10  # bytes worth a thread of their own
+# (bytes of a piece, pieces in flight): what bounds the memory of an upload. 5 MiB is the smallest part S3 takes.
+_S3_PIECES = (5 << 20, 2)
+_LOCAL_PIECES = (1 << 20, 1)
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?")
 _READ_SECONDS = "3600s"  # obstore counts the whole body, not the silence between two chunks
 
@@ -46,6 +47,7 @@ class Store:
     def __init__(self, backend: LocalStore | S3Store, folder: Path | None) -> None:
         self._backend = backend
         self._folder = folder
+        self._pieces = _S3_PIECES if folder is None else _LOCAL_PIECES
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -65,7 +67,8 @@ class Store:
         seen = _Seen(limit)
         with _translated():
             stream = seen.watch_async(chunks)
-            await obstore.put_async(self._backend, _checked(key), stream, chunk_size=_PART, max_concurrency=_FLYING)
+            piece, flying = self._pieces
+            await obstore.put_async(self._backend, _checked(key), stream, chunk_size=piece, max_concurrency=flying)
             await run_in_threadpool(self._make_durable, key)
         return Stored(key, seen.size, seen.digest.hexdigest())
 
@@ -74,7 +77,8 @@ class Store:
         seen = _Seen(limit)
         chunks = [content] if isinstance(content, bytes) else content
         with _translated():
-            obstore.put(self._backend, _checked(key), seen.watch(chunks), chunk_size=_PART, max_concurrency=_FLYING)
+            piece, flying = self._pieces
+            obstore.put(self._backend, _checked(key), seen.watch(chunks), chunk_size=piece, max_concurrency=flying)
             self._make_durable(key)
         return Stored(key, seen.size, seen.digest.hexdigest())
 
@@ -171,7 +175,7 @@ class _Seen:
         async for chunk in chunks:
             self._count(chunk)
             buffer += chunk
-            if len(buffer) >= BLOCK:
+            if len(buffer) >= _JOINED:
                 block = bytes(buffer)
                 buffer.clear()
                 await run_in_threadpool(self.digest.update, block)

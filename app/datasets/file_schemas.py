@@ -6,11 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from app.datasets.schemas import DatasetForm
+from app.datasets.schemas import DatasetForm, form_refusal
 from app.datasets.service import Purpose
 from app.datasets.tables import Dataset, Upload, UploadPart
 from app.pagination import Listing
-from app.validation import refusal
 
 _FILE: dict[str, Any] = {
     "id": "ds_01jd3w8m6k", "object": "file", "bytes": 13_400_211, "created_at": 1767225600, "filename": "posts.jsonl",
@@ -130,7 +129,7 @@ def read_file_form(fields: dict[str, str]) -> FileForm:
     try:
         return FileForm.model_validate(fields)
     except ValidationError as error:
-        raise refusal([dict(each) for each in error.errors()], fields) from None
+        raise form_refusal(error, {**fields}) from None
 
 
 def check_file_form(fields: dict[str, str]) -> None:

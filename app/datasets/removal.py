@@ -20,14 +20,15 @@ def delete_dataset(session: Session, settings: Settings, store: Store, project_i
         NotFound: no such dataset in the project.
         Conflict: 409 `in_use`, a job that has not ended reads it.
     """
+    job_id = service.get(session, project_id, dataset_id).job_id
+    # The job before its dataset, in the order in which a finishing ingest locks them.
+    own = transitions.lock(session, job_id) if job_id else None
     row = service.lock(session, project_id, dataset_id)
     user = jobs.live_job_using(session, row.id)
-    if user is not None and user != row.job_id:
+    if user is not None and user != job_id:
         raise Conflict("in_use", f"Job {user} still reads dataset {row.id}; cancel it or wait for its end.", "id")
-    if user is not None:
-        job = transitions.lock(session, user)
-        if job is not None:
-            transitions.cancel(session, job, limits.of(settings))
+    if user is not None and own is not None:
+        transitions.cancel(session, own, limits.of(settings))
     keys = service.remove(session, row)
     after_commit(session, lambda: [store.delete(key) for key in keys])
     return dataset_id

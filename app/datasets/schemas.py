@@ -153,7 +153,12 @@ def read_form(fields: dict[str, str]) -> DatasetForm:
     try:
         return DatasetForm.model_validate(body)
     except ValidationError as error:
-        raise refusal([dict(each) for each in error.errors()], body) from None
+        raise form_refusal(error, body) from None
+
+
+def form_refusal(error: ValidationError, body: dict[str, Any]) -> Unprocessable:
+    """A form's wrong field, told like a wrong field of a JSON body."""
+    return refusal([{**each, "loc": ("body", *each["loc"])} for each in error.errors()], body)
 
 
 def as_object(row: Dataset) -> DatasetObject:

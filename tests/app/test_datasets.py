@@ -158,11 +158,14 @@ def test_nothing_is_shown_before_it_is_ready(api: Api, what: str) -> None:
 
 
 def test_the_content_comes_back_as_it_was_sent_and_resumes(api: Api) -> None:
-    made = upload(api, filename="größe \"1\".txt")
+    made = upload(api, filename='größe "1".txt')
     url = f"/v1/datasets/{made['id']}/content"
     whole = api.client.get(url)
     assert whole.content == TEXT and whole.headers["etag"] == f'"{SHA256}"'
-    assert "attachment" in whole.headers["content-disposition"] and "gr%C3%B6%C3%9Fe" in whole.headers["content-disposition"]
+    assert (
+        "attachment" in whole.headers["content-disposition"]
+        and "gr%C3%B6%C3%9Fe" in whole.headers["content-disposition"]
+    )
     rest = api.client.get(url, headers={"Range": "bytes=9-", "If-Range": whole.headers["etag"]})
     assert rest.status_code == 206 and rest.content == TEXT[9:]
 
@@ -227,7 +230,9 @@ def test_a_stranger_cannot_delete_or_list_it(api: Api) -> None:
     assert api.client.get(f"/v1/datasets/{made}").status_code == 200
 
 
-@pytest.mark.parametrize("strange", ["ds_%00", "ds_'; DROP TABLE datasets;--", "ds_\ud83d\ude00", "../etc/passwd", "%2e%2e"])
+@pytest.mark.parametrize(
+    "strange", ["ds_%00", "ds_'; DROP TABLE datasets;--", "ds_\ud83d\ude00", "../etc/passwd", "%2e%2e"]
+)
 def test_a_strange_id_is_a_missing_one(api_everywhere: Api, strange: str) -> None:
     strange = strange.encode("utf-16", "surrogatepass").decode("utf-16")
     assert api_everywhere.client.get(f"/v1/datasets/{strange}").status_code == 404

@@ -63,7 +63,10 @@ def test_content_that_looks_almost_like_the_boundary_is_content() -> None:
         (b"--XyZ\r\nContent-Disposition: attachment; name=x\r\n\r\nx\r\n--XyZ--\r\n", "malformed_multipart"),
         (b"--XyZ\r\n" + b"A: b\r\n" * 20 + b"\r\n", "malformed_multipart"),
         (b"--XyZ\r\nA: " + b"b" * 10_000 + b"\r\n\r\n", "malformed_multipart"),
-        (part("x", b"y", "\xff".encode("latin-1").decode("latin-1")).replace("ÿ".encode(), b"\xff"), "malformed_multipart"),
+        (
+            part("x", b"y", "\xff".encode("latin-1").decode("latin-1")).replace("ÿ".encode(), b"\xff"),
+            "malformed_multipart",
+        ),
         (part("a\0b", b"y"), "malformed_multipart"),
         (part("x", b"y").replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: base64\r\n\r\n"), "malformed_multipart"),
         (form(*[part(f"f{n}", b"") for n in range(10_000)]), "too_many_parts"),
