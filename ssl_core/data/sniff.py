@@ -92,6 +92,9 @@ def _text_kind(head: bytes, name: str) -> Kind:
         raise DataError("unsupported_type", f"the file is not text; allowed: {ALLOWED}", name)
     if ending in (".csv", ".tsv", ".jsonl", ".ndjson"):
         return _NAMES[ending]
+    if ending == ".json" and not _first_line_is_object(head):
+        message = "one JSON value over many lines; write one object a line instead (.jsonl)"
+        raise DataError("unsupported_type", message, name)
     return "jsonl" if _first_line_is_object(head) else "txt"
 
 

@@ -7,7 +7,7 @@ The walk of a sample: uploaded file -> `ingest` (canonical dataset folder, docs/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -61,10 +61,6 @@ class Modality(Value):
     """File endings it ingests."""
     views: ClassVar[dict[str, Unit]]
     """Every named view and its unit. `plain` is the deterministic one used to evaluate and to serve."""
-
-    def ingest_rows(self, upload: Path, options: Mapping[str, Any], report: Callable[..., None]) -> Iterator[dict[str, Any]]:
-        """Canonical rows of an uploaded file; bad ones are reported (file, row, code, message), not raised."""
-        raise NotImplementedError
 
     def prepare(self, dataset: Path, out: Path, tokenizer: Path | None, progress: Callable[[int, int], None]) -> None:
         """Write shards of a canonical dataset folder to `out`. `tokenizer`: reuse this one instead of training it."""

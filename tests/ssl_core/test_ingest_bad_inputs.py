@@ -56,10 +56,33 @@ def tiff_with_tiles(side: int) -> bytes:
     return struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", len(tags)) + entries + b"\x00" * 4
 
 
+def webp_canvas(side: int) -> bytes:
+    """An animated WebP that declares a canvas of `side` pixels and holds one dot."""
+    three = struct.Struct("<I").pack
+    canvas = b"\x02\x00\x00\x00" + three(side - 1)[:3] * 2
+    dot = b"VP8L" + three(6) + b"\x2f\x00\x00\x00\x00\x00"
+    frame = bytes(12) + three(1)[:3] + b"\x00" + dot
+    parts = ((b"VP8X", canvas), (b"ANIM", bytes(6)), (b"ANMF", frame))
+    body = b"WEBP" + b"".join(kind + three(len(data)) + data for kind, data in parts)
+    return b"RIFF" + three(len(body)) + body
+
+
+def gif_screen(side: int) -> bytes:
+    """A GIF that declares a picture of `side` pixels and holds one code."""
+    frame = struct.pack("<cHHHHB", b",", 0, 0, side, side, 0) + b"\x02\x02\x4c\x01\x00"
+    return b"GIF89a" + struct.pack("<HHBBB", side, side, 0, 0, 0) + frame + b";"
+
+
 TEXT_BOMB = b"Comment\x00\x00" + zlib.compress(b"a" * 100_000_000)
 BAD_PICTURES = {
     "B44 declares 50,000 x 50,000": (png_header(50_000, 50_000), "too_many_pixels"),
     "B44 over our own cap": (png_header(8_000, 6_000), "too_many_pixels"),
+    "B44 WebP canvas": (webp_canvas(16_383), "too_many_pixels"),
+    "B44 BMP": (
+        b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 60_000, 60_000, 1, 24, 0) + bytes(20),
+        "too_many_pixels",
+    ),
+    "B44 GIF": (gif_screen(65_535), "too_many_pixels"),
     "B44 one endless line": (png_header(40_000, 2), "too_many_pixels"),
     "B46 EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "unsupported_type"),
     "B46 SVG": (b'<?xml version="1.0"?><!DOCTYPE svg SYSTEM "file:///etc/passwd"><svg/>', "unsupported_type"),
@@ -185,6 +208,7 @@ BAD_FILES = {
     "program": ("a.txt", b"\x7fELF\x02\x01\x01", "unsupported_type"),
     "binary": ("a.bin", bytes(range(256)) * 10, "unsupported_type"),
     "B42 nested archives only": ("a.zip", zipped({"1.zip": zipped(GOOD)}), "unsupported_type"),
+    "JSON array": ("a.json", b'[{"text": "x"},\n {"text": "y"}]', "unsupported_type"),
     "more bad than good": ("a.jsonl", b'{"text":"x"}\n{\n{\n', "invalid_json"),
     "metadata with a hole": ("a.zip", zipped({**GOOD, "metadata.jsonl": b'{"label":1}'}), "missing_field"),
 }
