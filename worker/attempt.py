@@ -45,9 +45,9 @@ class Attempt:
 
     def run(self, notebook: Notebook, cache: Cache) -> str:
         """Work the ticket off; returns the job's status, or `lost` where it is someone else's now. Never raises."""
-        run = notebook.open(self._ticket)
         self._pulse.start(self._door)
         try:
+            run = notebook.open(self._ticket)
             stopped = self._fetch(Fetcher(self._door, cache, self._settings.report_seconds, self._interrupted), run)
             return stopped or self._train(Engine(run, self._settings), notebook)
         except ApiTrouble as trouble:

@@ -19,6 +19,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 
+PREPARED_REST = 3600  # shards opened this recently may be about to be mapped
 PART_LIFETIME = 24 * 3600  # an unfinished download untouched this long has no owner any more
 
 
@@ -63,17 +64,35 @@ class Cache:
         raise FileNotFoundError(f"{kept} was taken away twice")
 
     def evict(self) -> int:
-        """Delete the least recently used files over the limit; returns the bytes freed. Files in use stay."""
+        """Delete the least recently used over the limit; returns the bytes freed. Fetched files in use stay.
+
+        Prepared shards have a limit of their own of the same size; a run maps them when it starts, so what was made
+        or opened within the hour stays, and what is mapped outlives its name.
+        """
         with self._evicting:
-            found = [(path, path.stat()) for path in self._files.rglob("*") if path.is_file()]
-            now = time.time()
-            found = [(path, stat) for path, stat in found if stat.st_nlink == 1 and not _arriving(path, stat, now)]
-            over, freed = sum(stat.st_size for _, stat in found) - self._limit, 0
-            for path, stat in sorted(found, key=lambda each: each[1].st_mtime):
-                if freed >= over:
-                    break
-                path.unlink(missing_ok=True)
-                freed += stat.st_size
+            return self._evict_files() + self._evict_prepared()
+
+    def _evict_files(self) -> int:
+        now = time.time()
+        seen = [(path, path.stat()) for path in self._files.rglob("*") if path.is_file()]
+        found = [(path, stat) for path, stat in seen if stat.st_nlink == 1 and not _arriving(path, stat, now)]
+        over, freed = sum(stat.st_size for _, stat in found) - self._limit, 0
+        for path, stat in sorted(found, key=lambda each: each[1].st_mtime):
+            if freed >= over:
+                break
+            path.unlink(missing_ok=True)
+            freed += stat.st_size
+        return freed
+
+    def _evict_prepared(self) -> int:
+        sized = [(entry, entry.stat(), _bytes_below(entry)) for entry in self.prepared.iterdir()]
+        over, freed = sum(size for _, _, size in sized) - self._limit, 0
+        for entry, stat, size in sorted(sized, key=lambda each: max(each[1].st_atime, each[1].st_mtime)):
+            used = max(stat.st_atime, stat.st_mtime)
+            if freed >= over or time.time() - used < PREPARED_REST:
+                break
+            shutil.rmtree(entry, ignore_errors=True)
+            freed += size
         return freed
 
     def _kept(self, sha256: str) -> Path:
@@ -107,6 +126,10 @@ def _complete(path: Path, size: int) -> bool:
         return path.stat().st_size == size
     except FileNotFoundError:
         return False
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _arriving(path: Path, stat: os.stat_result, now: float) -> bool:

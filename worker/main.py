@@ -81,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
         if "--check" in (sys.argv[1:] if arguments is None else arguments):
             return _check(settings)
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logging.getLogger("httpx2").setLevel("WARNING")
+        for chatty in ("httpx2", "celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(chatty).setLevel("WARNING")
         supervisor = Supervisor(settings)
     except (ValidationError, OSError, ValueError) as error:
         print(f"groundwork worker: {_one_line(error)}", file=sys.stderr)

@@ -38,6 +38,7 @@ class Supervisor:
         self._notebook = Notebook(settings.root)
         self._cache = Cache(settings.root, settings.cache_bytes)
         self._free = threading.Semaphore(settings.slots)
+        self._missed = threading.Event()
         self._running = threading.Condition()
         self._held = 0
         self.drain = threading.Event()
@@ -53,19 +54,17 @@ class Supervisor:
 
         Returns at once where all slots are taken: a slot that becomes free looks for more by itself.
         """
-        if self.drain.is_set() or not self._free.acquire(blocking=False):
-            return 0
-        with self._running:
-            self._held += 1
         done = 0
-        try:
-            while not self.drain.is_set() and self._claim_and_run(job_id if not done else None):
-                done += 1
-        finally:
-            self._free.release()
-            with self._running:
-                self._held -= 1
-                self._running.notify_all()
+        while not self.drain.is_set() and self._take_slot():
+            self._missed.clear()
+            try:
+                while not self.drain.is_set() and self._claim_and_run(job_id):
+                    job_id, done = None, done + 1
+            finally:
+                self._give_slot()
+            job_id = None
+            if not self._missed.is_set():
+                break
         return done
 
     def wait_until_idle(self, seconds: float) -> bool:
@@ -76,6 +75,22 @@ class Supervisor:
     def close(self) -> None:
         """Drop the connections."""
         self._client.close()
+
+    def _take_slot(self) -> bool:
+        """Or leave word for whoever holds one: a bell that rings while he hears that the queue is empty is not lost."""
+        if not self._free.acquire(blocking=False):
+            self._missed.set()
+            if not self._free.acquire(blocking=False):
+                return False
+        with self._running:
+            self._held += 1
+        return True
+
+    def _give_slot(self) -> None:
+        self._free.release()
+        with self._running:
+            self._held -= 1
+            self._running.notify_all()
 
     def _claim_and_run(self, job_id: str | None) -> bool:
         claimed_at = time.monotonic()

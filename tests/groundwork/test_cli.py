@@ -78,7 +78,7 @@ def test_a_key_with_an_unknown_scope_is_refused(tmp_path: Path) -> None:
 
 def test_without_the_server_extras_the_client_works_and_a_role_says_what_to_install(tmp_path: Path) -> None:
     hidden = tmp_path / "sitecustomize.py"
-    absent = ("fastapi", "uvicorn", "sqlalchemy", "celery", "torch", "pydantic", "pydantic_settings")
+    absent = ("fastapi", "uvicorn", "sqlalchemy", "celery", "torch", "pydantic_settings")
     hidden.write_text(f"import sys\nsys.modules.update(dict.fromkeys({absent!r}))\n")
     environment = clean_environment() | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
 

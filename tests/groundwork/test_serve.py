@@ -6,7 +6,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,20 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     found = Served(tmp_path_factory.mktemp("serve") / "data").ready()
     yield found
     found.kill()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[], Served]]:
+    """Start serve on this test's folder; killed at the end."""
+    started: list[Served] = []
+
+    def begin() -> Served:
+        started.append(Served(tmp_path / "data"))
+        return started[-1].ready()
+
+    yield begin
+    for each in started:
+        each.kill()
 
 
 def key_of(served: Served) -> str:
@@ -70,8 +84,10 @@ def test_a_killed_child_is_started_again(served: Served, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_everything_in_order_and_a_new_start_finds_everything(tmp_path: Path) -> None:
-    first = Served(tmp_path / "data").ready()
+def test_ctrl_c_stops_everything_in_order_and_a_new_start_finds_everything(
+    start: Callable[[], Served], tmp_path: Path
+) -> None:
+    first = start()
     pids, key = first.pids(), key_of(first)
     pool = tmp_path / "pool.jsonl"
     pool.write_text("\n".join(json.dumps({"text": f"line {n} of a small pool"}) for n in range(20)))
@@ -80,22 +96,19 @@ def test_ctrl_c_stops_everything_in_order_and_a_new_start_finds_everything(tmp_p
     assert first.stop() == 0
     assert not [name for name, pid in pids.items() if living(pid)]
     assert not (first.folder / "serve.json").exists()
-    second = Served(tmp_path / "data").ready()
-    try:
-        assert not re.findall(r"\bgw_\w+", second.printed()), "the key is shown once"
-        with Client(second.state()["url"], key) as client:
-            assert client.request("GET", f"/datasets/{dataset}")["status"] == "ready"
-    finally:
-        second.kill()
+    second = start()
+    assert not re.findall(r"\bgw_\w+", second.printed()), "the key is shown once"
+    with Client(second.state()["url"], key) as client:
+        assert client.request("GET", f"/datasets/{dataset}")["status"] == "ready"
 
 
 @pytest.mark.slow
-def test_kill_9_of_the_supervisor_leaves_no_process_and_no_obstacle(tmp_path: Path) -> None:
-    first = Served(tmp_path / "data").ready()
+def test_kill_9_of_the_supervisor_leaves_no_process_and_no_obstacle(start: Callable[[], Served]) -> None:
+    first = start()
     pids = first.pids()
     first.kill()
     eventually(lambda: not [name for name, pid in pids.items() if living(pid)], 10)
-    second = Served(tmp_path / "data").ready()
+    second = start()
     assert second.status("/readyz") == 200
     assert second.stop(signal.SIGTERM) == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -86,3 +87,15 @@ def test_many_runs_may_ask_for_one_file_while_it_is_evicted(tmp_path: Path) -> N
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(place, range(40))) == {content}
+
+
+def test_prepared_shards_have_a_limit_of_their_own_and_rest_an_hour(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 15)
+    for age, name in ((9000, "oldest"), (8000, "older"), (0, "fresh")):
+        folder = cache.prepared / name
+        folder.mkdir()
+        (folder / "tokens.bin").write_bytes(b"t" * 10)
+        os.utime(folder, (time.time() - age,) * 2)
+    assert cache.evict() == 20
+    assert [entry.name for entry in cache.prepared.iterdir()] == ["fresh"]
+    assert cache.evict() == 0
