@@ -39,31 +39,12 @@ _BROKEN = (OSError, ValueError, SyntaxError, KeyError, IndexError, TypeError, EO
            ZeroDivisionError, AttributeError, RuntimeError, MemoryError)  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Header:
-    """What the first bytes of a picture file say: format, and size in pixels as stored (before EXIF turns it)."""
-
-    format: str
-    width: int
-    height: int
-
-
 def kind_of(data: bytes) -> str | None:
     """`JPEG`, `PNG`, ... by the first bytes; None for anything that is not an allowed picture."""
     for signature, name in SIGNATURES:
         if data.startswith(signature):
             return name
     return "WEBP" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
-
-
-def inspect(data: bytes) -> Header:
-    """Measure without decoding.
-
-    Raises:
-        DataError: `file_too_large`, `unsupported_type`, `too_many_pixels`, `decode_error`.
-    """
-    with _opened(data) as picture:
-        return Header(kind_of(data) or "", picture.width, picture.height)
 
 
 @dataclass(frozen=True)
@@ -89,7 +70,7 @@ def examine(data: bytes, channels: int | None = None, least_side: int = 0) -> De
         least_side: where given, a large picture may come smaller, its shorter side no less than this: cheaper.
 
     Raises:
-        DataError: as `inspect`.
+        DataError: `file_too_large`, `unsupported_type`, `too_many_pixels` (all before decoding), `decode_error`.
     """
     import numpy as np
 

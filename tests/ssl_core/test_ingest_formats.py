@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 
+from ssl_core.context import MemoryContext
 from ssl_core.data import ingest
 from ssl_core.durable import fault_of, read_manifest
 from ssl_core.errors import DataError, EngineError
+from ssl_core.spec import IngestSpec, RunOrder
+from ssl_core.verdict import Stopped
 from tests.ssl_core.uploads import picture, take, tarred, zipped
 
 
@@ -159,10 +164,6 @@ def test_an_unknown_modality_is_named(tmp_path: Path) -> None:
 
 
 def test_a_stop_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ssl_core.context import MemoryContext
-    from ssl_core.spec import IngestSpec, RunOrder
-    from ssl_core.verdict import Stopped
-
     monkeypatch.setattr(ingest, "_PROGRESS_SECONDS", 0.0)
     (tmp_path / "up").write_bytes(b"one\ntwo\n")
     context = MemoryContext(tmp_path / "run")
@@ -172,6 +173,27 @@ def test_a_stop_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monkey
         ingest.run(RunOrder(spec=spec, datasets={"ds_1": str(tmp_path / "up")}, cache="c"), context)
     assert list(context.workdir.iterdir()) == []
     assert context.events[0] == {"type": "progress", "stage": "ingesting", "step": 8, "total_steps": 8}
+
+
+@pytest.mark.parametrize(("data", "status"), [(b"one\n\xff\ntwo\nthree\n", "succeeded"), (b"\xff\n", "failed")])
+def test_ingest_runs_as_an_engine_process(tmp_path: Path, data: bytes, status: str) -> None:
+    (tmp_path / "up").write_bytes(data)
+    spec = IngestSpec(dataset="ds_1", filename="a.txt")
+    order = RunOrder(spec=spec, datasets={"ds_1": str(tmp_path / "up")}, cache=str(tmp_path / "cache"))
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / "run.json").write_text(order.model_dump_json())
+    subprocess.run([sys.executable, "-m", "ssl_core.run", str(workdir)], check=False, timeout=120)
+    result = json.loads((workdir / "result.json").read_text())
+    assert result["status"] == status
+    events = [json.loads(line) for line in (workdir / "events.jsonl").read_text().splitlines()]
+    assert [event.get("code") for event in events] == [None, "encoding_error"]
+    if status == "succeeded":
+        assert (result["summary"]["rows"], result["summary"]["bad_rows"]) == (3, 1)
+        assert fault_of(workdir / "artifact") is None
+    else:
+        assert result["error"]["class"] == "data"
+        assert (result["error"]["code"], result["error"]["param"]) == ("encoding_error", "a.txt:1")
 
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
