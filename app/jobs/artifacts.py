@@ -47,10 +47,9 @@ def record_file(session: Session, attempt: Attempt, fence: int, file: FileClaim,
     """Remember a finished upload. Raises LeaseLost where the job went to another attempt meanwhile."""
     attempts.hold(session, attempt, fence)
     row = session.get(AttemptFile, (attempt.job_id, attempt.fence, file.path))
-    if row is None:
-        row = AttemptFile(job_id=attempt.job_id, fence=attempt.fence, path=file.path)
-        session.add(row)
+    row = row or AttemptFile(job_id=attempt.job_id, fence=attempt.fence, path=file.path)
     row.size, row.sha256, row.key, row.created_at = file.size, file.sha256, key, now(session)
+    session.add(row)
     session.flush()
 
 
