@@ -112,8 +112,11 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
         outcome = train(TrainStep(spec.task, nets), loader, plan, context, evaluation, resume)
     metrics: dict[str, float] = {}
     if outcome.status == "done":
+        part = "final" if evaluation is not None else "final_train"
         scored = validation if evaluation is not None else train_split
         metrics = _score(spec.task, nets, scored, context, outcome.state.step)
+        metrics = {f"{part}/{name}": value for name, value in metrics.items()}
+        context.emit("metrics", step=outcome.state.step, values=metrics)
     state = outcome.state
     card = Card(
         order,
@@ -191,12 +194,10 @@ def _splits(order: RunOrder, spec: FinetuneSpec, start: _Start, context: RunCont
 
 
 def _score(task: Task, nets: Nets, split: Split, context: RunContext, step: int) -> dict[str, float]:
-    """The result's metrics as `final/…`, and a `sample` with the confusion matrix (up to 100 classes)."""
+    """The task's metrics on a split, and a `sample` with the confusion matrix (up to 100 classes)."""
     context.emit("stage", stage="evaluating")
     nets.eval()
     outputs, classes = predictions(task, nets, split), split.source.classes
-    metrics = {f"final/{name}": value for name, value in sorted(task.metrics(outputs, split.labels()).items())}
-    context.emit("metrics", step=step, values=metrics)
     if "probabilities" in outputs and len(classes) <= 100 and distributed.is_main():
         counts = torch.zeros(len(classes), len(classes), dtype=torch.int64)
         guesses = outputs["probabilities"].argmax(1)
@@ -207,4 +208,4 @@ def _score(task: Task, nets: Nets, split: Split, context: RunContext, step: int)
         caption = "counts[i][j]: samples of class i that were called class j"
         kind = "application/json"
         context.emit("sample", step=step, name="confusion", path=path, media_type=kind, caption=caption)
-    return metrics
+    return dict(sorted(task.metrics(outputs, split.labels()).items()))

@@ -119,12 +119,16 @@ def series(workdir: Path) -> dict[tuple[int, str], Any]:
 
 
 class Interrupted(FileContext):
-    """A run directory whose run is told to pause before step `after` + 1."""
+    """A run directory whose run is told to pause once it has trained `after` steps."""
 
     def __init__(self, workdir: Path, after: int) -> None:
         super().__init__(workdir)
-        self._left = after + 1
+        self._left, self._training = after + 1, False
+
+    def emit(self, type: str, **fields: Any) -> None:
+        self._training |= fields.get("stage") == "training"
+        super().emit(type, **fields)
 
     def should_stop(self) -> Any:
-        self._left -= 1
+        self._left -= self._training
         return "pause" if self._left <= 0 else None

@@ -287,9 +287,12 @@ def test_very_few_labels_train_without_holding_out_and_say_so(base_model: Path, 
     few = datasets.text_dataset(tmp_path / "few", rows=9)
     run_dir = tmp_path / "run"
     datasets.order(run_dir, FINETUNE, {"ds_toy": few}, base=BASE, model=str(base_model))
-    assert execute(run_dir)["status"] == "succeeded"
+    told = execute(run_dir)
+    assert told["status"] == "succeeded"
     codes = [event["code"] for event in datasets.events(run_dir, "message")]
     assert codes == ["no_holdout"]
+    # A score of training rows must not look like one of held-out rows.
+    assert told["metrics"] and all(name.startswith("final_train/") for name in told["metrics"])
 
 
 def test_a_validation_dataset_is_scored_by_the_training_classes(base_model: Path, pool: Path, tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Predictions beside what the engine really builds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ssl_core.encoders import build_encoder
+from ssl_core.estimates import encoder_parameters, memory_bytes, samples, steps_of, tokens_per_sample
+from ssl_core.modalities.image import ImageModality
+from ssl_core.modalities.text import TextModality
+from ssl_core.spec import BACKBONES, Budget, DatasetFacts
+
+TEXT = TextModality(vocab_size=2048)
+FACTS: dict[str, Any] = {
+    "vocab_size": 2048, "max_length": 128, "pad_id": 0, "unk_id": 1, "cls_id": 2, "sep_id": 3, "mask_id": 4,
+    "channels": 3, "size": 32,
+}  # fmt: skip
+POOL = DatasetFacts(id="ds_p", modality="text", rows=1000, characters=512_000)
+
+
+@pytest.mark.parametrize("name", ["text-tiny", "text-small", "image-convnet", "image-resnet18", "image-resnet50"])
+def test_the_predicted_parameters_are_near_the_real_ones(name: str) -> None:
+    encoder = build_encoder(BACKBONES[name], FACTS)
+    real = sum(parameter.numel() for parameter in encoder.parameters())
+    modality = TEXT if name.startswith("text") else ImageModality()
+    assert 0.6 * real < encoder_parameters(BACKBONES[name], modality) < 1.6 * real
+
+
+def test_memory_grows_with_batch_views_and_width_and_shrinks_with_half_precision() -> None:
+    small = memory_bytes(BACKBONES["text-small"], TEXT, 32, 1, half=False)
+    assert memory_bytes(BACKBONES["text-small"], TEXT, 64, 1, half=False) > small
+    assert memory_bytes(BACKBONES["text-small"], TEXT, 32, 2, half=False) > small
+    assert memory_bytes(BACKBONES["text-base"], TEXT, 32, 1, half=False) > small
+    assert memory_bytes(BACKBONES["text-small"], TEXT, 32, 1, half=True) < small
+
+
+def test_a_pool_is_counted_in_documents_and_predicted_in_rows() -> None:
+    assert samples(POOL, TEXT, "document") == 1000 and samples(POOL, TEXT, "row") == 1000
+    assert tokens_per_sample(POOL, TEXT, "row") == 128.0 == tokens_per_sample(POOL, TEXT, "document")
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [({"steps": 5}, 5), ({"epochs": 2.0}, 62), ({"examples": 100}, 4), ({"tokens": 9000}, 3), ({"minutes": 1.0}, None)],
+)
+def test_budgets_become_steps(budget: dict[str, Any], steps: int | None) -> None:
+    assert steps_of(Budget(**budget), per_epoch=1000, batch_size=32, tokens=128.0) == steps
