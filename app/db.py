@@ -6,12 +6,15 @@ Times are integers from the database's own clock in milliseconds (R22): leases n
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +27,8 @@ NAMING = {
 }
 _AFTER_COMMIT = "after_commit"
 READS = {"reads": True}  # execution options of a transaction that only reads
+LOOKUPS = {"lookups": True}
+_IDLE_SECONDS = 1.0
 
 
 class Base(DeclarativeBase):
@@ -45,12 +50,22 @@ def make_engine(url: str) -> Engine:
         return engine
     if url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, **pool)
+    engine = create_engine(url, connect_args={"connect_timeout": 5}, **pool)
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", _ping_when_idle(engine))
+    return engine
 
 
 def reading(engine: Engine) -> Engine:
     """The same pool for transactions that only read: on SQLite they never take the write lock."""
     return engine.execution_options(**READS)
+
+
+def looking_up(engine: Engine) -> Engine:
+    """The same pool for single SELECTs: no transaction is begun or ended around them."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(**LOOKUPS)
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def make_sessions(engine: Engine) -> sessionmaker[Session]:
@@ -73,9 +88,10 @@ def commit(session: Session) -> None:
             log.warning("after_commit_failed", exc_info=True)
 
 
-def now_ms(session: Session) -> int:
+def now_ms(session: Session | Connection) -> int:
     """The database's clock, unix milliseconds."""
-    if session.get_bind().dialect.name == "sqlite":
+    dialect = session.dialect if isinstance(session, Connection) else session.get_bind().dialect
+    if dialect.name == "sqlite":
         # Milliseconds since 1970; unixepoch('subsec') needs SQLite 3.42, Debian 12 has 3.40.
         query = "SELECT CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
     else:
@@ -90,5 +106,24 @@ def _sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def _sqlite_begin(connection: Connection) -> None:
-    reads = connection.get_execution_options().get("reads")
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if not options.get("lookups"):
+        connection.exec_driver_sql("BEGIN" if options.get("reads") else "BEGIN IMMEDIATE")
+
+
+def _note_use(_connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _ping_when_idle(engine: Engine) -> Callable[[Any, ConnectionPoolEntry, Any], None]:
+    """Ask a connection that lay idle whether it still lives; asking each time would cost a round trip a request."""
+
+    def ping(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("used", time.monotonic()) < _IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error  # the pool opens another
+
+    return ping

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.db import commit, make_engine, make_sessions, reading
+from app.db import commit, looking_up, make_engine, make_sessions, reading
 from app.settings import Settings
 from app.storage import Store
 
@@ -29,6 +30,11 @@ class Platform:
         """Connects to nothing yet: a database or store that is down shows in /readyz, not as a dead process (F8)."""
         engine = make_engine(settings.database)
         return cls(settings, engine, make_sessions(engine), make_sessions(reading(engine)), Store.open(settings.store))
+
+    @cached_property
+    def lookups(self) -> Engine:
+        """The same pool for single SELECTs without a transaction around them."""
+        return looking_up(self.engine)
 
     def close(self) -> None:
         """Give the connections back."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from fastapi import Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBearer
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from app.auth.secret import keyed_hash, parse
 from app.auth.tables import ApiKey, Project
@@ -21,6 +21,7 @@ from app.platform import Platform
 Scope = Literal["read", "write", "admin"]
 _bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="`Authorization: Bearer gw_…`")
 _columns = (ApiKey.project_id, ApiKey.scopes, ApiKey.secret_hash, ApiKey.expires_ms, ApiKey.revoked_ms, Project.root)
+_lookup = select(*_columns).join(Project, Project.id == ApiKey.project_id).where(ApiKey.id == bindparam("key_id"))
 _NO_HASH = bytes(32)
 
 
@@ -41,10 +42,9 @@ def authenticate(platform: Platform, headers: list[str]) -> Principal:
     if parsed is None:
         raise Unauthorized
     key_id, secret = parsed
-    with platform.read_sessions() as session:
-        query = select(*_columns).join(Project, Project.id == ApiKey.project_id).where(ApiKey.id == key_id)
-        row = session.execute(query).one_or_none()
-        expired = row is not None and row.expires_ms is not None and row.expires_ms <= now_ms(session)
+    with platform.lookups.connect() as connection:
+        row = connection.execute(_lookup, {"key_id": key_id}).one_or_none()
+        expired = row is not None and row.expires_ms is not None and row.expires_ms <= now_ms(connection)
     given = keyed_hash(secret, platform.settings.secret_key.get_secret_value())
     # An unknown id is compared too, so that the time taken tells nothing.
     good = hmac.compare_digest(given, row.secret_hash if row else _NO_HASH)

@@ -62,7 +62,9 @@ def test_a_killed_database_gets_503_and_comes_back_without_a_restart(own_postgre
             assert answer.json()["error"]["code"] == "database_unavailable"
         assert parts(api)[1]["database"] == "failed"
         own_postgres.start()
-        assert api.client.get("/v1/projects").status_code == 200
+        # A connection from before may show itself once more; then the pool drops all of its age.
+        answers = [api.client.get("/v1/projects").status_code for _ in range(5)]
+        assert answers in ([200] * 5, [503] + [200] * 4)
         assert parts(api)[0] == 200
 
 
