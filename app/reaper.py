@@ -12,6 +12,7 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from app.datasets import expiry
 from app.jobs import limits, sweeps, wakeups
 from app.jobs.limits import Limits
 from app.platform import Platform, read_scope, session_scope
@@ -125,6 +126,7 @@ class Background:
 
     def __init__(self, platform: Platform) -> None:
         numbers = limits.of(platform.settings)
+        self._platform = platform
         self._doorbell = Doorbell(platform.settings.broker_url)
         self._reconciler = Reconciler(platform, self._doorbell, numbers)
         self._reaper = Reaper(platform, numbers)
@@ -156,6 +158,7 @@ class Background:
     def _reap(self, pause: float) -> None:
         while not self._stopped.is_set():
             self._guarded(self._reaper.sweep)
+            self._guarded(lambda: expiry.sweep(self._platform))
             self._stopped.wait(pause)
 
     def _watch(self, pause: float) -> None:

@@ -72,7 +72,7 @@ class _Room:
 
     def _ask(self, size: int) -> None:
         free = self.platform.store.free_bytes()
-        if free is not None and size - self.size > free:
+        if free is not None and size - self.size + self.platform.settings.min_free_bytes > free:
             raise InsufficientStorage("disk_full", "The store has no room for this file.")
         with session_scope(self.platform) as session:
             if self.hold is None:

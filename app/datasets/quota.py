@@ -6,7 +6,7 @@ its hold behind; it lapses after HOLD_MS unless it is extended.
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -107,6 +107,15 @@ def _check_room(
         )
 
 
+def any_lapsed(session: Session) -> bool:
+    """Whether `sweep_holds` would find something."""
+    return session.scalar(select(StorageHold.id).where(_lapsed(session)).limit(1)) is not None
+
+
 def sweep_holds(session: Session) -> None:
-    """Delete holds that lapsed long ago."""
-    session.execute(delete(StorageHold).where(StorageHold.expires_ms < now_ms(session) - HOLD_MS))
+    """Delete holds that lapsed long ago; they count for nothing already."""
+    session.execute(delete(StorageHold).where(_lapsed(session)))
+
+
+def _lapsed(session: Session) -> ColumnElement[bool]:
+    return StorageHold.expires_ms < now_ms(session) - HOLD_MS

@@ -219,6 +219,12 @@ def cancel(session: Session, store: Store, project_id: str, upload_id: str) -> U
     return row
 
 
+def overdue(session: Session) -> bool:
+    """Whether `sweep` would find something."""
+    late = select(Upload.id).where(Upload.status == "pending", Upload.expires_ms <= now_ms(session))
+    return session.scalar(late.limit(1)) is not None or quota.any_lapsed(session)
+
+
 def sweep(session: Session, store: Store) -> int:
     """Free what expired uploads hold, at most SWEPT_AT_ONCE of them, and lapsed holds; returns how many uploads."""
     late = (Upload.status == "pending", Upload.expires_ms <= now_ms(session))

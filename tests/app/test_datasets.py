@@ -282,6 +282,6 @@ def test_a_worker_gets_digest_and_files_of_a_ready_dataset(api_everywhere: Api) 
     made = ready(api_everywhere)
     with session_scope(api_everywhere.platform) as session:
         digest, files = service.digest_and_files(session, made["id"])
-    assert digest == made["digest"] and [file["path"] for file in files][0] == "rows-00000.parquet"
+    assert digest == made["digest"] and files[0]["path"] == "rows-00000.parquet"
     content = api_everywhere.platform.store.get(files[0]["key"])
     assert hashlib.sha256(content).hexdigest() == files[0]["sha256"]

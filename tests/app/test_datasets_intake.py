@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import threading
@@ -11,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from fastapi import Request
 from sqlalchemy import func, select
 
 from app.datasets import intake, quota
@@ -210,6 +213,27 @@ def test_a_hold_can_grow_within_the_quota_and_lapses_when_its_process_died(
     assert ask(20)
 
 
+def test_a_sender_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "STALL_SECONDS", 0.1)
+
+    async def silence() -> Any:
+        await asyncio.sleep(60)
+
+    async def read() -> list[bytes]:
+        return [block async for block in intake._blocks(Request({"type": "http", "headers": []}, silence))]
+
+    with pytest.raises(ApiError) as caught:
+        asyncio.run(read())
+    assert caught.value.code == "upload_stalled"
+
+
+def test_a_refused_terabyte_is_answered_at_once_and_the_connection_closed(live_api: LiveApi) -> None:
+    with raw_upload(live_api, b"--XyZ\r\n", 10**12) as connection:
+        connection.settimeout(10)
+        reply = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert reply.startswith(b"HTTP/1.1 413") and b'"too_large"' in reply
+
+
 def raw_upload(live: LiveApi, body: bytes, length: int) -> socket.socket:
     head = (
         f"POST /v1/datasets HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {live.key}\r\n"
@@ -265,8 +289,6 @@ def test_a_large_upload_costs_little_memory_and_others_are_served_meanwhile(live
     done = threading.Event()
 
     def watch() -> None:
-        import httpx2
-
         with httpx2.Client(base_url=live_api.url, headers=live_api.client.headers) as client:
             while not done.is_set():
                 began = time.monotonic()

@@ -15,7 +15,7 @@ import openai
 import pytest
 from sqlalchemy import select, update
 
-from app.datasets import assembly, uploads
+from app.datasets import assembly, expiry, uploads
 from app.datasets.file_schemas import UploadComplete
 from app.datasets.tables import Dataset, StorageAccount, Upload, UploadPart
 from app.platform import session_scope
@@ -59,6 +59,14 @@ def stored(api: Api, prefix: str) -> list[str]:
 def used(api: Api) -> int:
     with session_scope(api.platform) as session:
         return session.scalar(select(StorageAccount.used_bytes).where(StorageAccount.project_id == api.project_id)) or 0
+
+
+def freed(api: Api) -> None:
+    """The server's own sweep may be at it at the same moment, and bytes go after the rows."""
+    end = time.monotonic() + 10
+    while (used(api) or stored(api, "uploads")) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert used(api) == 0 and stored(api, "uploads") == []
 
 
 def expire(api: Api, upload_id: str) -> None:
@@ -305,16 +313,21 @@ def test_an_expired_upload_is_gone_and_the_sweep_frees_it(api_everywhere: Api) -
     ):
         assert refused(reply)[:2] == (410, "upload_expired")
     assert api_everywhere.client.get(f"/v1/uploads/{made['id']}").json()["status"] == "expired"
-    with session_scope(api_everywhere.platform) as session:
-        assert uploads.sweep(session, api_everywhere.platform.store) == 1
-    assert stored(api_everywhere, "uploads") == [] and used(api_everywhere) == 0
+    expiry.sweep(api_everywhere.platform)
+    freed(api_everywhere)
+
+
+def test_the_server_sweeps_by_itself(api: Api) -> None:
+    made = create(api)
+    send(api, made["id"], PARTS[0])
+    expire(api, made["id"])
+    freed(api)
 
 
 def test_the_sweep_leaves_open_uploads_alone(api: Api) -> None:
     made = create(api)
     send(api, made["id"], PARTS[0])
-    with session_scope(api.platform) as session:
-        assert uploads.sweep(session, api.platform.store) == 0
+    assert expiry.sweep(api.platform) == 0
     assert len(stored(api, "uploads")) == 1 and used(api) == len(WHOLE)
 
 
