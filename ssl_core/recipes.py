@@ -138,10 +138,10 @@ def _recipe_modality(dataset: DatasetFacts) -> Modality:
     if dataset.modality == "image":
         side = max(8, min(64, dataset.width, dataset.height))
         channels = dataset.channels or 3
-        shape = {"size": side, "channels": channels, "flip": channels == 3}
+        look: dict[str, Any] = {"size": side, "channels": channels, "flip": channels == 3}
         if side < 16:
-            shape |= {"crop_min": 0.5, "jitter": 0.0, "grey_probability": 0.0}
-        return MODALITIES["image"].model_validate(shape)
+            look |= {"crop_min": 0.5, "jitter": 0.0, "grey_probability": 0.0}
+        return MODALITIES["image"].model_validate(look)
     return MODALITIES[dataset.modality]()  # type: ignore[call-arg]
 
 

@@ -57,10 +57,13 @@ def _text(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
 
 
 _ROWS = (
+    # One wide layer: in minutes on a CPU, a large vocabulary learns more about topics than depth does.
+    EncoderSpec(name="text-shallow", family="transformer", width=256, depth=1, heads=4, mlp_ratio=2.0),
     _text("tiny", 128, 2, 2),
     _text("small", 256, 4, 4),
     _text("base", 768, 12, 12),
     _text("large", 1024, 24, 16),
+    EncoderSpec(name="image-convnet-tiny", family="convnet", width=32, depth=3),
     EncoderSpec(name="image-convnet", family="convnet", width=64, depth=4),
     EncoderSpec(name="image-resnet18", family="resnet", width=64, depth=18),
     EncoderSpec(name="image-resnet50", family="resnet", width=64, depth=50),

@@ -35,10 +35,10 @@ class Classification(Task):
         default="none", description="`balanced`: a class counts by the inverse of its number of samples"
     )
     penalty: float = Field(
-        default=1.0,
+        default=10.0,
         gt=0,
         le=1e6,
-        description="L2 penalty of the probe on standardised features, in samples: scikit-learn's 1 / C",
+        description="L2 penalty of the probe on standardised features: scikit-learn's 1 / C. Few labels like 3 to 100",
     )
 
     modalities: ClassVar[tuple[str, ...]] = ("text", "image")

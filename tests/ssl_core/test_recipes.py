@@ -108,6 +108,37 @@ def test_pictures_set_size_and_channels() -> None:
     assert (modality.size, modality.channels, modality.flip) == (28, 1, False)
 
 
+def test_tiny_pictures_get_a_shallow_net_and_gentle_crops() -> None:
+    digits = IMAGES.model_copy(update={"width": 8, "height": 8, "channels": 1})
+    resolved = resolve(pretrain("simclr"), digits)
+    assert resolved.backbone == BACKBONES["image-convnet-tiny"]
+    assert (resolved.modality.crop_min, resolved.modality.jitter) == (0.5, 0.0)
+
+
+def test_contrast_of_text_on_a_cpu_is_wide_and_shallow_and_on_a_gpu_deep() -> None:
+    assert resolve(pretrain("span_contrast"), TEXT).backbone == BACKBONES["text-shallow"]
+    assert resolve(pretrain("span_contrast", resources={"queue": "gpu"}), TEXT).backbone == BACKBONES["text-base"]
+
+
+def test_a_small_pool_is_folded_to_one_case_and_a_large_one_is_not() -> None:
+    large = TEXT.model_copy(update={"characters": 10**9})
+    assert [resolve(pretrain(), facts).modality.lowercase for facts in (TEXT, large)] == [True, False]
+
+
+def test_a_probe_is_fitted_on_every_label() -> None:
+    probe = parse(type="finetune", dataset="ds_x", task={"name": "classification", "mode": "linear_probe"})
+    assert resolve(probe, NEWS).validation_fraction == 0
+    assert resolve(finetune(), NEWS).validation_fraction == 0.2
+
+
+def test_a_pretrained_encoder_is_tuned_at_a_tenth_of_the_rate() -> None:
+    tuned, fresh = (
+        resolve(finetune(model="mdl_b", initialization=start), NEWS, BASE).optimizer.learning_rate
+        for start in ("pretrained", "random")
+    )
+    assert tuned == pytest.approx(fresh / 10)
+
+
 def test_without_a_model_the_start_is_random() -> None:
     assert resolve(finetune(), IMAGES).initialization == "random"
 
