@@ -20,12 +20,12 @@ from ssl_core.context import RunContext
 from ssl_core.durable import committed, fault_of, read_manifest
 from ssl_core.encoders.base import Encoder
 from ssl_core.errors import CheckpointError
+from ssl_core.learner import Outcome
 from ssl_core.modalities import AnyModality
 from ssl_core.modalities.base import Modality
 from ssl_core.nets import Nets
 from ssl_core.run_context import plain
 from ssl_core.spec import EncoderSpec, FinetuneSpec, PretrainSpec, RunOrder
-from ssl_core.trainer import Outcome
 
 FORMAT = "groundwork-1"
 _SOFTWARE = ("groundwork", "torch", "numpy", "tokenizers", "safetensors", "pydantic")

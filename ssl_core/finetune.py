@@ -22,13 +22,14 @@ from ssl_core.encoders import build_encoder
 from ssl_core.errors import SpecError
 from ssl_core.evaluation.features import plain_batches
 from ssl_core.export import BaseModel, Card, Finished, finish, open_base
+from ssl_core.learner import Outcome, TrainStep
 from ssl_core.modalities.base import Modality, Source
 from ssl_core.nets import Nets
 from ssl_core.pretrain import warn_of_small_batch
 from ssl_core.spec import FinetuneSpec, RunOrder, TrainPlan
 from ssl_core.splits import stratified
 from ssl_core.tasks.base import Task
-from ssl_core.trainer import Outcome, TrainStep, train
+from ssl_core.trainer import train
 
 _EVALUATIONS = 20
 

@@ -20,13 +20,14 @@ from ssl_core.evaluation import neighbours
 from ssl_core.evaluation.features import features
 from ssl_core.evaluation.probe import probe_scores
 from ssl_core.export import Card, Finished, finish, open_base
+from ssl_core.learner import Outcome, TrainStep
 from ssl_core.modalities.base import Modality, Source
 from ssl_core.nets import Nets
 from ssl_core.objectives.base import Objective
 from ssl_core.rng import sample_seeds
 from ssl_core.spec import PretrainSpec, RunOrder, TrainPlan
 from ssl_core.splits import held_out
-from ssl_core.trainer import Outcome, TrainStep, train
+from ssl_core.trainer import train
 
 _HEALTH_SAMPLES = 512
 _PROBE_SAMPLES = 5000

@@ -8,70 +8,22 @@ killed at any step and resumed from its checkpoint ends with the same weights an
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_core import checkpoint, distributed
-from ssl_core.batch import Batch
 from ssl_core.checkpoint import TrainState
 from ssl_core.context import RunContext, StopReason
 from ssl_core.data.loader import Loader, Prefetch
 from ssl_core.errors import NonFiniteError, OutOfMemoryError
 from ssl_core.fault import Fault
-from ssl_core.nets import Nets
+from ssl_core.learner import Evaluation, Outcome, TrainStep
 from ssl_core.optim import build_optimizer, clip, rate_factor, set_rate
 from ssl_core.pace import Stopwatch, affordable, budget_steps
 from ssl_core.spec import TrainPlan
 from ssl_core.throughput import Meter, peak_flops, step_flops
-
-
-class Learner(Protocol):
-    """What an objective and a task have in common."""
-
-    def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]: ...
-
-    def after_step(self, nets: Nets, progress: float) -> None: ...
-
-
-class Evaluation(Protocol):
-    """Scores taken now and then while training."""
-
-    @property
-    def watched(self) -> str | None:
-        """The series early stopping watches, higher is better; None = the last weights are the result."""
-
-    def every(self, total_steps: int, steps_per_epoch: int) -> int:
-        """Steps between two evaluations."""
-
-    def measure(self, nets: Nets) -> dict[str, float]:
-        """Series by name. A pure function of the weights."""
-
-    def warnings(self, metrics: dict[str, float]) -> dict[str, str]:
-        """Sentences for the user by code; each code is sent once in a run."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a call of `train` ended; `reason` is set where it was stopped from outside."""
-
-    status: Literal["done", "stopped"]
-    state: TrainState
-    reason: StopReason | None = None
-
-
-class TrainStep(nn.Module):
-    """What DDP wraps: calling the loss past the wrapper would skip the gradient sync without a word."""
-
-    def __init__(self, learner: Learner, nets: Nets) -> None:
-        super().__init__()
-        self.learner, self.nets = learner, nets
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.learner.loss(self.nets, batch)
 
 
 def train(

@@ -19,10 +19,11 @@ from ssl_core.data.cache import prepared
 from ssl_core.data.loader import Loader
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import NonFiniteError, OutOfMemoryError
+from ssl_core.learner import Outcome, TrainStep
 from ssl_core.nets import Nets
 from ssl_core.objectives.mlm import MaskedLanguageModelling
 from ssl_core.spec import Budget, EncoderSpec, OptimizerSpec, TrainPlan
-from ssl_core.trainer import Outcome, TrainStep, train
+from ssl_core.trainer import train
 from tests.ssl_core import datasets
 
 
