@@ -44,11 +44,9 @@ def text_sketch(content: bytes) -> NDArray[np.uint32]:
     import numpy as np
 
     folded = b" ".join(content[:SKETCHED_BYTES].lower().split())
-    letters = np.frombuffer(folded.ljust(_SHINGLE), dtype=np.uint8)
-    count = len(letters) - _SHINGLE + 1
-    shingles = np.zeros(count, dtype=np.uint64)
-    for place in range(_SHINGLE):
-        shingles |= letters[place : place + count].astype(np.uint64) << np.uint64(8 * place)
+    letters = folded.ljust(_SHINGLE)
+    # Every eight bytes in a row, read as one number in place: strides of one byte.
+    shingles = np.ndarray(len(letters) - _SHINGLE + 1, dtype="<u8", buffer=letters, strides=(1,)).astype(np.uint64)
     shingles = (shingles ^ (shingles >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
     shingles = (shingles ^ (shingles >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     empty = np.uint32(2**32 - 1)
