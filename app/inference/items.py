@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +35,7 @@ def read_input(given: Any) -> list[Item]:
         Unprocessable: `invalid_input`, `empty_input`, `input_too_long`, `too_many_inputs`; `param` is `input` or
             `input[3]`.
     """
-    if not isinstance(given, list) or (given and all(type(one) is int for one in given)):
+    if is_single(given):
         return [_item(given, "input")]
     if not given:
         raise Unprocessable("empty_input", "`input` is an empty list.", "input")
@@ -41,6 +43,22 @@ def read_input(given: Any) -> list[Item]:
         words = f"`input` holds {len(given)} items; {MAX_INPUTS} are allowed."
         raise Unprocessable("too_many_inputs", words, "input")
     return [_item(one, f"input[{number}]") for number, one in enumerate(given)]
+
+
+def is_single(given: Any) -> bool:
+    """Whether `input` is one item and not a list of them: a list of integers is one input of tokens."""
+    return not isinstance(given, list) or (len(given) > 0 and all(type(one) is int for one in given))
+
+
+@contextmanager
+def as_sent(given: Any) -> Iterator[None]:
+    """The inference role knows items by number only: an error about a single input says `input`, as it was sent."""
+    try:
+        yield
+    except Unprocessable as error:
+        if error.param == "input[0]" and is_single(given):
+            error.param = "input"
+        raise
 
 
 def _item(given: Any, param: str) -> Item:

@@ -9,6 +9,7 @@ from app.deps import PlatformDep, ReadKey
 from app.edge import api_router, body_limit
 from app.inference import service
 from app.inference.forward import client_of, lifespan
+from app.inference.items import as_sent
 from app.inference.schemas import EmbeddingList, EmbeddingRequest, PredictionList, PredictionRequest
 
 MAX_BODY_BYTES = 32 * 2**20
@@ -24,7 +25,8 @@ async def create_embeddings(
 ) -> Response:
     """Vectors for texts, token lists, pictures or rows of a dataset, in the OpenAI shape."""
     order = await run_in_threadpool(service.embedding_order, platform, key.project_id, body)
-    answer = await client_of(request.app).post("/embed", order)
+    with as_sent(body.input):
+        answer = await client_of(request.app).post("/embed", order)
     return _json(await run_in_threadpool(service.embedding_reply, body, answer))
 
 
@@ -35,7 +37,8 @@ async def create_predictions(
 ) -> Response:
     """A fine-tuned model's answers: for classification a label and every class's probability."""
     order = await run_in_threadpool(service.prediction_order, platform, key.project_id, body)
-    answer = await client_of(request.app).post("/predict", order)
+    with as_sent(body.input):
+        answer = await client_of(request.app).post("/predict", order)
     return _json(await run_in_threadpool(service.prediction_reply, body, answer))
 
 
