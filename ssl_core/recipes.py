@@ -32,7 +32,10 @@ from ssl_core.tasks.base import Task
 __all__ = ["Estimate", "estimate", "resolve"]
 
 Spec = TypeVar("Spec", PretrainSpec, FinetuneSpec)
-_BATCH = {("text", "cpu"): 32, ("text", "gpu"): 256, ("image", "cpu"): 256, ("image", "gpu"): 512}
+_BATCH = {
+    ("text", "cpu"): 32, ("text", "gpu"): 256, ("documents", "cpu"): 128, ("documents", "gpu"): 512,
+    ("image", "cpu"): 256, ("image", "gpu"): 512,
+}  # fmt: skip
 _SMALL_POOL = 100_000_000
 """Characters."""
 _GPU_BYTES = 141 * 10**9
@@ -201,7 +204,8 @@ def _pretrain(spec: PretrainSpec, dataset: DatasetFacts, modality: Modality, bac
     count = samples(dataset, modality, unit)
     fraction = 0.05 if spec.validation_fraction is None else spec.validation_fraction
     kept = max(1, count - round(count * fraction)) if count >= 10 else count
-    usual = _BATCH[modality.name, spec.resources.queue] * (4 if unit == "document" and modality.name == "text" else 1)
+    kind = "documents" if modality.name == "text" and unit == "document" else modality.name
+    usual = _BATCH[kind, spec.resources.queue]
     batch = _batch_size(spec.batch_size, usual, kept if unit == "document" else None)
     longest = 3_000 if spec.resources.queue == "cpu" else 50_000
     budget = spec.budget or Budget(steps=max(200, min(longest, 30 * kept // batch)))
