@@ -9,6 +9,7 @@ import asyncio
 import base64
 import binascii
 import hmac
+import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -197,7 +198,7 @@ def main() -> None:
     host, port = settings.address
     uvicorn.run(
         app, host=host, port=port, log_level=settings.log_level.lower(), access_log=False,
-        timeout_graceful_shutdown=settings.drain_seconds,
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ class InferenceSettings(BaseSettings):
     inference_queue_tokens: int = Field(default=2_000_000, ge=1, description="tokens waiting before 503")
     inference_requests: int = Field(default=256, ge=1, description="requests in hand before new ones get 503")
     inference_threads: int | None = Field(default=None, ge=1, description="torch threads; None = torch's choice")
-    drain_seconds: int = Field(default=30, ge=1, description="time for requests in hand after SIGTERM")
+    drain_seconds: float = Field(default=30, gt=0, description="time for requests in hand after SIGTERM")
     log_level: str = "INFO"
 
     @property
