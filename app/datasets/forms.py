@@ -74,7 +74,7 @@ DATASET: dict[str, Any] = {
             "columns": {
                 **_TEXT,
                 "contentMediaType": "application/json",
-                "description": "JSON: which columns of yours hold our `text` and `label`",
+                "description": "JSON: which columns of yours hold our `text`, `label`, `image` and `file_name`",
                 "examples": ['{"text": "body", "label": "topic"}'],
             },
             "metadata": {

@@ -134,7 +134,7 @@ class DatasetForm(BaseModel):
 
     name: Name | None = None
     modality: str | None = None
-    columns: dict[Literal["text", "label"], ColumnName] = Field(default_factory=dict)
+    columns: dict[Literal["text", "label", "image", "file_name"], ColumnName] = Field(default_factory=dict)
     metadata: Metadata = Field(default_factory=dict, max_length=16)
 
     @field_validator("modality")

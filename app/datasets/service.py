@@ -217,9 +217,9 @@ def fail_ingest(session: Session, dataset_id: str, error: dict[str, Any]) -> Non
 
 
 def digest_of(files: Sequence[StoredFile]) -> str:
-    """The dataset's identity: sha256 over the sorted (path, sha256) pairs of its row files."""
-    pairs = sorted((file["path"], file["sha256"]) for file in files if file["path"].startswith("rows-"))
-    return hashlib.sha256("".join(f"{path}\0{digest}\n" for path, digest in pairs).encode()).hexdigest()
+    """The dataset's identity: sha256 over the sorted lines `<path> <sha256>` of its row files (docs/contracts.md §3)."""
+    lines = sorted(f"{file['path']} {file['sha256']}\n" for file in files if file["path"].startswith("rows-"))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def lock(session: Session, project_id: str, dataset_id: str) -> Dataset:

@@ -127,6 +127,7 @@ def test_the_digest_depends_on_the_rows_and_not_on_the_preview() -> None:
     rows = service.StoredFile(path="rows-00000.parquet", size=1, sha256="a" * 64, key="k")
     preview = service.StoredFile(path="preview.json", size=1, sha256="b" * 64, key="p")
     other = service.StoredFile(path="rows-00000.parquet", size=1, sha256="c" * 64, key="k")
+    assert service.digest_of([rows]) == hashlib.sha256(f"rows-00000.parquet {'a' * 64}\n".encode()).hexdigest()
     assert service.digest_of([rows]) == service.digest_of([preview, rows]) != service.digest_of([other])
 
 
