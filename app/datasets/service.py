@@ -217,7 +217,7 @@ def fail_ingest(session: Session, dataset_id: str, error: dict[str, Any]) -> Non
 
 
 def digest_of(files: Sequence[StoredFile]) -> str:
-    """The dataset's identity: sha256 over the sorted lines `<path> <sha256>` of its row files (docs/contracts.md §3)."""
+    """The dataset's identity: sha256 over sorted lines `<path> <sha256>` of its row files (docs/contracts.md §3)."""
     lines = sorted(f"{file['path']} {file['sha256']}\n" for file in files if file["path"].startswith("rows-"))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
