@@ -123,6 +123,7 @@ def test_alone_it_makes_the_dataset_invalid_with_its_code_and_place(tmp_path: Pa
     assert (caught.value.code, caught.value.param) == ("too_many_pixels", "a/huge.png:1")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_fuzzed_pictures_are_decoded_or_reported_never_a_crash(tmp_path: Path) -> None:
     import random
 
