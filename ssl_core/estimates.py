@@ -74,7 +74,7 @@ def encoder_parameters(backbone: EncoderSpec, modality: Modality) -> int:
     return int(sum(9 * before * after for before, after in zip([3, *widths], widths, strict=False)) * 2)
 
 
-def memory_bytes(backbone: EncoderSpec, modality: Modality, batch_size: int, views: int, half: bool) -> int:
+def memory_bytes(backbone: EncoderSpec, modality: Modality, batch_size: int, views: tuple[str, ...], half: bool) -> int:
     """Peak memory of a training step.
 
     16 bytes a parameter (AdamW in fp32), activations after Korthikanti et al. 2022, "Reducing activation
@@ -84,12 +84,14 @@ def memory_bytes(backbone: EncoderSpec, modality: Modality, batch_size: int, vie
     parameters = encoder_parameters(backbone, modality)
     value = 2 if half else 4
     if backbone.family == "transformer":
-        tokens = batch_size * views * int(getattr(modality, "max_length", 256))
+        # A span is shorter than what is read of a document.
+        lengths = [getattr(modality, "span_max" if view == "span" else "max_length", 256) for view in views]
+        tokens = batch_size * sum(lengths)
         kept = 17 * value * tokens * backbone.width * backbone.depth
         # Vocabulary logits at the masked fifth of the tokens: value, softmax and gradient.
         kept += int(0.2 * tokens) * int(getattr(modality, "vocab_size", 0)) * 4 * 3
     else:
         name = f"resnet{backbone.depth}" if backbone.family == "resnet" else "convnet"
         pixels = int(getattr(modality, "size", 32)) ** 2 / (1 if backbone.stem == "small" else 16)
-        kept = int(_CONV_VALUES[name] * batch_size * views * pixels * backbone.width * value)
+        kept = int(_CONV_VALUES[name] * batch_size * len(views) * pixels * backbone.width * value)
     return _PROCESS_BYTES + _BYTES_PER_PARAMETER * parameters + kept

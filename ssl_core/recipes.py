@@ -136,7 +136,7 @@ def _recipe_modality(dataset: DatasetFacts) -> Modality:
     if dataset.modality == "text":
         size = max(512, min(16_384, dataset.characters // 400 // 512 * 512))
         small = dataset.characters < _SMALL_POOL
-        shape = {"vocab_size": size, "lowercase": small, "max_length": 256, "span_min": 16, "span_max": 64}
+        shape = {"vocab_size": size, "lowercase": small, "max_length": 256}
         return MODALITIES["text"].model_validate(shape)
     if dataset.modality == "image":
         side = max(8, min(64, dataset.width, dataset.height))
@@ -276,7 +276,7 @@ def _memory(
     spec: PretrainSpec | FinetuneSpec, learner: Objective | Task, modality: Modality, backbone: EncoderSpec
 ) -> int:
     batch = math.ceil((spec.batch_size or 1) / spec.resources.processes)
-    return memory_bytes(backbone, modality, batch, len(learner.views), spec.precision == "bf16")
+    return memory_bytes(backbone, modality, batch, learner.views, spec.precision == "bf16")
 
 
 def _check_memory(

@@ -29,11 +29,17 @@ def test_the_predicted_parameters_are_near_the_real_ones(name: str) -> None:
 
 
 def test_memory_grows_with_batch_views_and_width_and_shrinks_with_half_precision() -> None:
-    small = memory_bytes(BACKBONES["text-small"], TEXT, 32, 1, half=False)
-    assert memory_bytes(BACKBONES["text-small"], TEXT, 64, 1, half=False) > small
-    assert memory_bytes(BACKBONES["text-small"], TEXT, 32, 2, half=False) > small
-    assert memory_bytes(BACKBONES["text-base"], TEXT, 32, 1, half=False) > small
-    assert memory_bytes(BACKBONES["text-small"], TEXT, 32, 1, half=True) < small
+    plain, small = ("plain",), memory_bytes(BACKBONES["text-small"], TEXT, 32, ("plain",), half=False)
+    assert memory_bytes(BACKBONES["text-small"], TEXT, 64, plain, half=False) > small
+    assert memory_bytes(BACKBONES["text-small"], TEXT, 32, ("plain", "plain"), half=False) > small
+    assert memory_bytes(BACKBONES["text-base"], TEXT, 32, plain, half=False) > small
+    assert memory_bytes(BACKBONES["text-small"], TEXT, 32, plain, half=True) < small
+
+
+def test_a_span_needs_the_memory_of_its_own_length() -> None:
+    half_length = TextModality(vocab_size=2048, max_length=128, span_max=64)
+    spans = memory_bytes(BACKBONES["text-small"], half_length, 32, ("span", "span"), half=False)
+    assert spans == memory_bytes(BACKBONES["text-small"], half_length, 32, ("plain",), half=False)
 
 
 def test_a_pool_is_counted_in_documents_and_predicted_in_rows() -> None:
