@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def rotary_angles(positions: Tensor, head_dim: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (B, 1, T, E) of rotary positions: Su et al. 2021, RoFormer, https://arxiv.org/abs/2104.09864.
+    """Cosine and sine (B, 1, T, E / 2) of rotary positions: Su et al. 2021, RoFormer, https://arxiv.org/abs/2104.09864.
 
     The two halves of a head share their angles (the layout of GPT-NeoX, Llama and ModernBERT), not neighbours.
 
@@ -26,14 +26,13 @@ def rotary_angles(positions: Tensor, head_dim: int, base: float, dtype: torch.dt
     exact = torch.promote_types(dtype, torch.float32)
     steps = torch.arange(0, head_dim, 2, device=positions.device, dtype=exact) / head_dim
     angles = positions[:, None, :, None].to(exact) * base**-steps
-    angles = torch.cat([angles, angles], dim=-1)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Turn queries or keys (B, H, T, E) by their positions."""
     first, second = x.chunk(2, dim=-1)
-    return x * cosine + torch.cat([-second, first], dim=-1) * sine
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
 
 class Attention(nn.Module):
