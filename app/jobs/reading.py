@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import ApiError, NotFound, Unprocessable
@@ -15,14 +15,22 @@ from app.jobs.tables import Attempt, Checkpoint, Job, JobEvent, LogChunk, Sample
 LOG_PIECE = 256 * 1024
 
 
-def jobs(project_id: str, status: Status | None, kind: str | None, metadata: Mapping[str, str]) -> Select[Job]:
+def jobs(project_id: str, status: Status | None, kind: str | None) -> Select[Job]:
     """The project's jobs under these filters; ingest jobs only where asked for by type."""
     query = service.of_project(project_id)
     query = query.where(Job.type != "ingest") if kind is None else query.where(Job.type == kind)
-    if status is not None:
-        query = query.where(Job.status == status)
+    return query if status is None else query.where(Job.status == status)
+
+
+def with_metadata(session: Session, query: Select[Job], metadata: Mapping[str, str]) -> Select[Job]:
+    """Only jobs that carry all of these keys with these values, whatever characters the keys hold."""
     for key, value in metadata.items():
-        query = query.where(Job.meta[key].as_string() == value)
+        if session.get_bind().dialect.name == "sqlite":
+            # A JSON path cannot quote every key; the pairs as rows can be compared as they are.
+            pair = func.json_each(Job.meta).table_valued("key", "value")
+            query = query.where(exists().where(pair.c.key == key, pair.c.value == value))
+        else:
+            query = query.where(Job.meta[key].as_string() == value)
     return query
 
 

@@ -67,7 +67,8 @@ def list_jobs(
     type: Annotated[JobType | None, Query(description="`ingest` jobs are listed only when asked for")] = None,
 ) -> dict[str, Any]:
     """The project's jobs, newest first; `metadata[key]=value` filters by metadata."""
-    query = reading.jobs(key.project_id, status, type, reading.metadata_filter(request.query_params))
+    query = reading.jobs(key.project_id, status, type)
+    query = reading.with_metadata(session, query, reading.metadata_filter(request.query_params))
     return paginate(session, query, Job, page, as_job)
 
 

@@ -378,7 +378,7 @@ class JobMachine(RuleBasedStateMachine):
 
 TestJobMachine = JobMachine.TestCase
 TestJobMachine.settings = settings(
-    max_examples=int(os.environ.get("GROUNDWORK_TEST_LIVES", "60")),
+    max_examples=int(os.environ.get("GROUNDWORK_TEST_LIVES", "100")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
