@@ -81,12 +81,12 @@ def test_many_streams_hear_of_a_change_at_once_and_hold_no_connection(live_api: 
     ready = threading.Barrier(31)
 
     def listen() -> None:
-        with httpx2.Client(base_url=live_api.url, headers=live_api.client.headers, timeout=30) as client:
-            with client.stream("GET", f"/v1/jobs/{job}/events", headers=LIVE) as reply:
-                stream = frames(reply.iter_lines())
-                next(stream)
-                ready.wait()
-                heard.extend(time.monotonic() for frame in stream if frame["event"] == "done")
+        client = httpx2.Client(base_url=live_api.url, headers=live_api.client.headers, timeout=30)
+        with client, client.stream("GET", f"/v1/jobs/{job}/events", headers=LIVE) as reply:
+            stream = frames(reply.iter_lines())
+            next(stream)
+            ready.wait()
+            heard.extend(time.monotonic() for frame in stream if frame["event"] == "done")
 
     threads = [threading.Thread(target=listen) for _ in range(30)]
     for thread in threads:

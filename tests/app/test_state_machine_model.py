@@ -7,6 +7,7 @@ at the end of every example the faults stop and every job must end (I1).
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import sqlite3
 import tempfile
@@ -290,7 +291,7 @@ class JobMachine(RuleBasedStateMachine):
             assert (row.status, row.fence, row.infra_losses) == (life.status, life.fence, life.losses), life
             path = [event.data["to"] for event in diary if event.job_id == job_id]
             assert path[0] == "queued" and path[-1] == row.status
-            assert set(zip(path, path[1:], strict=False)) <= STEPS
+            assert set(itertools.pairwise(path)) <= STEPS
             assert [fence for id, fence in live if id == job_id] == ([life.fence] if life.status in HELD else [])
             fences = [fence for id, fence in self.accepted if id == job_id]
             assert fences == sorted(fences)
