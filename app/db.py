@@ -28,6 +28,7 @@ NAMING = {
 _AFTER_COMMIT = "after_commit"
 READS = {"reads": True}  # execution options of a transaction that only reads
 LOOKUPS = {"lookups": True}
+MAX_CONNECTIONS = 40  # of one process
 _IDLE_SECONDS = 1.0
 
 
@@ -42,7 +43,8 @@ def make_engine(url: str) -> Engine:
 
     The pool waits five seconds and then gives up, which the edge answers with 503; parameters never show in errors.
     """
-    pool: dict[str, Any] = {"pool_size": 20, "max_overflow": 20, "pool_timeout": 5, "hide_parameters": True}
+    pool: dict[str, Any] = {"pool_size": MAX_CONNECTIONS // 2, "max_overflow": MAX_CONNECTIONS // 2}
+    pool |= {"pool_timeout": 5, "hide_parameters": True}
     if url.startswith("sqlite"):
         engine = create_engine(url, connect_args={"timeout": 5, "check_same_thread": False}, **pool)
         event.listen(engine, "connect", _sqlite_connect)

@@ -22,7 +22,7 @@ from app.inference import routes as inference
 from app.internal import routes as internal
 from app.jobs import routes as jobs
 from app.middleware import RequestEdge
-from app.migrate import SchemaError, check_schema
+from app.migrate import SchemaError, check_schema, hold_alone
 from app.models import routes as models
 from app.openapi import DESCRIPTION, TAGS
 from app.platform import Platform
@@ -81,10 +81,11 @@ def main() -> int:
         configure_logging(settings.log_level)
         app = create_app(settings)
         listening = _listen(settings)
+        alone = hold_alone(settings)
     except ValidationError as error:
         wrong = [f"GROUNDWORK_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()]
         return _refuse("; ".join(wrong))
-    except (OSError, ValueError, ArgumentError) as error:
+    except (OSError, ValueError, ArgumentError, SchemaError) as error:
         return _refuse(str(error))
     try:
         check_schema(settings)
@@ -92,7 +93,7 @@ def main() -> int:
         return _refuse(str(error))
     except DBAPIError:
         structlog.get_logger(__name__).warning("database_unavailable_at_start")  # /readyz says so until it is back
-    with listening:
+    with alone, listening:
         host, port = listening.getsockname()[:2]
         structlog.get_logger(__name__).info("listening", url=f"http://{host}:{port}")
         # The server raises the signal that stopped it once more when it is done; having drained, we exit with 0.

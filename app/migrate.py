@@ -7,11 +7,12 @@ where it stands without loading Alembic.
 from __future__ import annotations
 
 import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.engine import make_url
@@ -120,6 +121,22 @@ def _exclusive(settings: Settings) -> Iterator[None]:
     with file.with_name(f"{file.name}.migrating").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def hold_alone(settings: Settings) -> IO[str]:
+    """Keep a second API process away from a SQLite file for as long as the returned file is open (F10).
+
+    Raises `SchemaError` when there is one already. PostgreSQL takes any number.
+    """
+    file = _sqlite_file(settings)
+    lock = open(os.devnull if file is None else f"{file}.serving", "w")  # noqa: SIM115
+    try:
+        if file is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise SchemaError(f"Another API process already serves {file}; SQLite takes one.") from None
+    return lock
 
 
 def _copy_first(settings: Settings, revision: str) -> None:
