@@ -115,7 +115,9 @@ def _consume(settings: WorkerSettings, supervisor: Supervisor, watch: Watch) -> 
     setup_logging.connect(lambda **_: None, weak=False)  # whoever answers this keeps his own logging
     # Its fear of root is about pickled messages; ours are JSON, and hold an id.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    consumer = celery.Worker(hostname=f"{settings.queue}@{os.getpid()}", queues=[settings.queue], quiet=True)
+    # Workers need nothing of one another: no gossip, and no second spent looking for neighbours.
+    alone = dict.fromkeys(("without_mingle", "without_gossip", "without_heartbeat"), True)
+    consumer = celery.Worker(hostname=f"{settings.queue}@{os.getpid()}", queues=[settings.queue], quiet=True, **alone)
 
     def turned() -> None:
         watch.consumer_turned_at = time.monotonic()
