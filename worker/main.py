@@ -19,6 +19,7 @@ from typing import Any
 from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_shutting_down
+from celery.worker import state
 from pydantic import ValidationError
 
 from worker.settings import WorkerSettings
@@ -87,6 +88,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValidationError, OSError, ValueError) as error:
         print(f"groundwork worker: {_one_line(error)}", file=sys.stderr)
         return 2
+    def stop(*_: Any) -> None:
+        supervisor.drain.set()
+        state.should_stop = os.EX_OK  # should Celery be on its way up: its own handlers come later than the first job
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     supervisor.recover()
     watch = Watch(settings, supervisor)
     watch.start()
@@ -94,8 +101,6 @@ def main(arguments: list[str] | None = None) -> int:
     if settings.broker_url:
         _consume(settings, supervisor, watch)
     else:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: supervisor.drain.set())
         supervisor.drain.wait()
     return _leave(settings, supervisor)
 
