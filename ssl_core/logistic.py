@@ -9,6 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+USUAL_PENALTY = 10.0
+MANY = 2000
+
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:
     """(C,) N / (C x count), scikit-learn's `balanced`; 0 for a class without samples."""
@@ -16,7 +20,35 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
     return torch.where(counts > 0, len(labels) / (classes * counts.clamp(min=1)), 0.0)
 
 
-def solve(features: Tensor, labels: Tensor, weights: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+def choose_penalty(features: Tensor, labels: Tensor, weights: Tensor) -> float:
+    """The penalty of `PENALTIES` with the least held-out log-loss in stratified cross-validation, five-fold at most.
+
+    `USUAL_PENALTY` where a class has one sample only, or where there are more than `MANY` and it hardly matters.
+
+    Args:
+        features, labels, weights: as for `solve`.
+    """
+    counts = torch.bincount(labels, minlength=len(weights))
+    folds = min(5, int(counts[counts > 0].min()))
+    if folds < 2 or len(labels) > MANY:
+        return USUAL_PENALTY
+    # The place of a sample among those of its class decides its fold: no draw, so the same data choose the same.
+    place = (F.one_hot(labels, len(weights)).cumsum(0) - 1).gather(1, labels[:, None])[:, 0]
+    losses = torch.zeros(len(PENALTIES), dtype=torch.float64)
+    for fold in range(folds):
+        held = place % folds == fold
+        for at, penalty in enumerate(PENALTIES):
+            # Fewer samples are fitted than in the end, so the penalty shrinks with them.
+            share = float((~held).double().mean())
+            weight, bias = solve(features[~held], labels[~held], weights, penalty * share, iterations=60)
+            logits = F.linear(features[held], weight, bias).double()
+            losses[at] += F.cross_entropy(logits, labels[held], reduction="sum").cpu()
+    return PENALTIES[int(losses.argmin())]
+
+
+def solve(
+    features: Tensor, labels: Tensor, weights: Tensor, penalty: float, iterations: int = 500
+) -> tuple[Tensor, Tensor]:
     """Weight (C, D) and bias (C,) with the least weighted cross-entropy sum + penalty / 2 x |weight|^2.
 
     L-BFGS in float64 from zero, so the same data give the same solution. The bias is not penalised.
@@ -26,13 +58,14 @@ def solve(features: Tensor, labels: Tensor, weights: Tensor, penalty: float) -> 
         labels: (N,) int64.
         weights: (C,) of each class.
         penalty: positive; scikit-learn's 1 / C.
+        iterations: of L-BFGS, at most.
     """
     x = features.detach().double()
     each = weights.double()[labels]
     weight = torch.zeros(len(weights), x.shape[1], dtype=torch.float64, device=x.device, requires_grad=True)
     bias = torch.zeros(len(weights), dtype=torch.float64, device=x.device, requires_grad=True)
     solver = torch.optim.LBFGS(
-        [weight, bias], max_iter=500, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        [weight, bias], max_iter=iterations, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:

@@ -34,11 +34,12 @@ class Classification(Task):
     class_weights: Literal["none", "balanced"] = Field(
         default="none", description="`balanced`: a class counts by the inverse of its number of samples"
     )
-    penalty: float = Field(
-        default=10.0,
+    penalty: float | None = Field(
+        default=None,
         gt=0,
         le=1e6,
-        description="L2 penalty of the probe on standardised features: scikit-learn's 1 / C. Few labels like 3 to 100",
+        description="L2 penalty of the probe on standardised features, scikit-learn's 1 / C; "
+        "null = the best of 1 to 1000 by cross-validation on the labels",
     )
 
     modalities: ClassVar[tuple[str, ...]] = ("text", "image")
@@ -61,7 +62,7 @@ class Classification(Task):
         A fresh conv net is left alone: batch normalisation without averages has no features worth solving on.
         """
         from ssl_core.heads import FinetunedNets, classifier_of, vectors_and_labels
-        from ssl_core.logistic import class_weights, solve
+        from ssl_core.logistic import choose_penalty, class_weights, solve
 
         head = classifier_of(nets)
         vectors, labels = vectors_and_labels(nets.encoder, batches)
@@ -72,7 +73,9 @@ class Classification(Task):
                 return False
             nets.keep_averages.fill_(True)
         head.standardise(vectors)
-        head.assign(*solve(head.standard(vectors), labels, head.class_weights, self.penalty))
+        features = head.standard(vectors)
+        penalty = self.penalty or choose_penalty(features, labels, head.class_weights)
+        head.assign(*solve(features, labels, head.class_weights, penalty))
         return self.mode == "linear_probe"
 
     def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
 from ssl_core.batch import Batch
 from ssl_core.encoders import Encoder, build_encoder
 from ssl_core.heads import Classifier, FinetunedNets, batch_norms, classifier_of
-from ssl_core.logistic import class_weights, solve
+from ssl_core.logistic import PENALTIES, USUAL_PENALTY, choose_penalty, class_weights, solve
 from ssl_core.nets import Nets
 from ssl_core.spec import EncoderSpec
 from ssl_core.tasks.classification import Classification
@@ -63,6 +63,36 @@ def test_the_solution_is_that_of_scikit_learn(penalty: float, balanced: bool) ->
     expected = reference.predict_proba(features.numpy())
     found = (features @ weight.T + bias).softmax(1).numpy()
     assert np.abs(found - expected).max() < 1e-5
+
+
+def test_clear_classes_get_a_small_penalty_and_noise_a_large_one() -> None:
+    features, labels = clouds(width=3)
+    clear = choose_penalty(20 * torch.eye(4, dtype=torch.float64)[labels] + features.mean(), labels, torch.ones(4))
+    noise = torch.randn(60, 30, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    assert (clear, choose_penalty(noise, labels, torch.ones(4))) == (PENALTIES[0], PENALTIES[-1])
+
+
+def test_the_chosen_penalty_has_the_least_held_out_loss_of_all() -> None:
+    features, labels = clouds(width=20)
+    order = torch.argsort(labels, stable=True)  # folds must not depend on how the rows are sorted by class
+    losses = {}
+    for penalty in PENALTIES:
+        total = 0.0
+        for fold in range(5):
+            held = torch.zeros(60, dtype=torch.bool)
+            for label in range(4):
+                held[(labels == label).nonzero()[:, 0][fold::5]] = True
+            model = LogisticRegression(C=1 / (penalty * float((~held).double().mean())), tol=1e-10, max_iter=5000)
+            model.fit(features[~held].numpy(), labels[~held].numpy())
+            total += log_loss(labels[held], model.predict_proba(features[held]), labels=range(4), normalize=False)
+        losses[penalty] = total
+    expected = min(losses, key=lambda penalty: losses[penalty])
+    assert choose_penalty(features, labels, torch.ones(4)) == expected
+    assert choose_penalty(features[order], labels[order], torch.ones(4)) == expected
+
+
+def test_a_class_with_one_sample_gets_the_usual_penalty() -> None:
+    assert choose_penalty(torch.randn(5, 3), torch.tensor([0, 0, 1, 1, 2]), torch.ones(3)) == USUAL_PENALTY
 
 
 def test_balanced_class_weights_are_those_of_scikit_learn() -> None:

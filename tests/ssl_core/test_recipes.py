@@ -29,6 +29,7 @@ IMAGES = DatasetFacts(
 BASE = ModelFacts(id="mdl_b", modality=TextModality(), backbone=BACKBONES["text-small"])
 # What may stay open in a stored spec, because None is itself the documented setting.
 MAY_BE_NONE = {
+    "penalty",
     "checkpoint_every_steps",
     "suffix",
     "model",
