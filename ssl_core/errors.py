@@ -1,11 +1,11 @@
 """What can go wrong in a run, each with the words a user reads.
 
-    EngineError
-    ├── SpecError        the request does not fit the data or itself (raised at submission wherever possible)
-    ├── DataError        the user's data is at fault: names the file and the row
-    ├── NonFiniteError   the loss or a gradient became NaN or infinite: names the step
-    ├── CheckpointError  no checkpoint that verifies
-    └── OutOfMemoryError the device or the machine has too little memory for this spec
+EngineError
+├── SpecError        the request does not fit the data or itself (raised at submission wherever possible)
+├── DataError        the user's data is at fault: names the file and the row
+├── NonFiniteError   the loss or a gradient became NaN or infinite: names the step
+├── CheckpointError  no checkpoint that verifies
+└── OutOfMemoryError the device or the machine has too little memory for this spec
 """
 
 from __future__ import annotations

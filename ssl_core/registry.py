@@ -25,9 +25,15 @@ def scan(package: str, base: type[T]) -> dict[str, type[T]]:
         if module_info.name == "base" or module_info.name.startswith("_"):
             continue
         module = importlib.import_module(f"{package}.{module_info.name}")
-        classes = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, base) and c.__module__ == module.__name__]
+        classes = [
+            c
+            for c in vars(module).values()
+            if isinstance(c, type) and issubclass(c, base) and c.__module__ == module.__name__
+        ]
         if len(classes) != 1:
-            raise ImportError(f"{module.__name__} must define exactly one {base.__name__}, found {len(classes)}")
+            raise ImportError(
+                f"{module.__name__} must define exactly one {base.__name__}, found {len(classes)}"
+            )
         name = get_args(classes[0].model_fields["name"].annotation)
         if name != (module_info.name,):
             raise ImportError(f"{module.__name__}: name must be Literal[{module_info.name!r}], not {name}")
@@ -41,5 +47,3 @@ def union(classes: dict[str, type[T]]) -> Any:
     if len(members) == 1:
         return members[0]
     return Annotated[Union[members], Field(discriminator="name")]  # noqa: UP007
-
-
