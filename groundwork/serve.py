@@ -20,6 +20,7 @@ from pathlib import Path
 from groundwork import broker
 from groundwork.children import Child
 from groundwork.folder import DataFolder, Refusal, free_port, listen
+from ssl_core.machine import cpu_precision
 
 START_SECONDS = 60.0
 DRAIN_SECONDS = 40  # the worker's share of a stop, unless GROUNDWORK_DRAIN_SECONDS says otherwise
@@ -104,6 +105,7 @@ class Serve:
         environment.setdefault("GROUNDWORK_BROKER_URL", broker.url(self._socket))
         environment.setdefault("GROUNDWORK_WORKER_TOKEN", secrets["worker_token"])
         environment.setdefault("GROUNDWORK_SECRET_KEY", secrets["secret_key"])
+        environment.setdefault("GROUNDWORK_CPU_PRECISION", cpu_precision())  # its worker runs on this machine
         environment |= {
             "GROUNDWORK_DATA_DIR": str(self._folder.path), "GROUNDWORK_API_URL": self.url,
             "GROUNDWORK_INFERENCE_URL": self._inference_url, "PYTHONUNBUFFERED": "1",

@@ -46,6 +46,7 @@ class TrainState:
         evaluated: step of the last evaluation; -1 before the first.
         metrics: the latest value of every reproducible series.
         warned: codes of messages already sent once.
+        threads: torch's intra-op threads; 0 before the first checkpoint.
     """
 
     step: int = 0
@@ -60,6 +61,7 @@ class TrainState:
     best_step: int = 0
     stale: int = 0
     evaluated: int = -1
+    threads: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     warned: list[str] = field(default_factory=list)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ssl_core.errors import SpecError
 from ssl_core.estimates import Estimate, encoder_parameters, memory_bytes, samples, steps_of, tokens_per_sample
@@ -43,7 +43,12 @@ _GPU_BYTES = 141 * 10**9
 
 
 def resolve(
-    spec: Spec, dataset: DatasetFacts, base: ModelFacts | None = None, *, memory_limit: int | None = None
+    spec: Spec,
+    dataset: DatasetFacts,
+    base: ModelFacts | None = None,
+    *,
+    memory_limit: int | None = None,
+    cpu_precision: Literal["fp32", "bf16"] = "fp32",
 ) -> Spec:
     """The spec with nothing left to choose.
 
@@ -52,6 +57,7 @@ def resolve(
         dataset: facts of `spec.dataset`.
         base: facts of `spec.model`, where it names one.
         memory_limit: bytes a run may take; None = this machine's memory (queue `cpu`) or a large GPU's.
+        cpu_precision: what the workers of queue `cpu` are faster with (`ssl_core.machine`).
 
     Raises:
         SpecError: `modality_mismatch`, `backbone_mismatch`, `dataset_too_small`, `no_classes`, `infeasible_config`;
@@ -61,6 +67,9 @@ def resolve(
         raise SpecError(
             "dataset_too_small", f"the dataset has {dataset.rows} rows; training needs at least 2", "dataset"
         )
+    if spec.precision is None:
+        fastest: Literal["fp32", "bf16"] = "bf16" if spec.resources.queue == "gpu" else cpu_precision
+        spec = spec.model_copy(update={"precision": fastest})
     learner = _check_modality(spec, dataset)
     modality = _modality(spec, dataset, base)
     backbone = _backbone(spec, modality, base)
@@ -242,7 +251,7 @@ def _finetune(spec: FinetuneSpec, dataset: DatasetFacts, modality: Modality, bac
 
 
 def _training(spec: PretrainSpec | FinetuneSpec, modality: Modality, backbone: EncoderSpec) -> dict[str, Any]:
-    """Rate and precision.
+    """The learning rate.
 
     The rate falls from 3e-3 with the root of the width (from 256 on for text, 32 for conv nets) and of a Transformer's
     depth; a pretrained encoder is tuned at a tenth of it.
@@ -254,8 +263,7 @@ def _training(spec: PretrainSpec | FinetuneSpec, modality: Modality, backbone: E
         rate = round(3e-3 * min(1.0, scale), 6)
         if isinstance(spec, FinetuneSpec) and spec.model is not None and spec.initialization == "pretrained":
             rate = round(rate / 10, 7)
-    precision = spec.precision or ("bf16" if spec.resources.queue == "gpu" else "fp32")
-    return {"optimizer": spec.optimizer.model_copy(update={"learning_rate": rate}), "precision": precision}
+    return {"optimizer": spec.optimizer.model_copy(update={"learning_rate": rate})}
 
 
 def _batch_size(given: int | None, usual: int, rows: int | None) -> int:

@@ -97,6 +97,9 @@ class _Loop:
                 k: torch.tensor(v, dtype=torch.float64, device=self.device) for k, v in self.state.sums.items()
             }
             self.saved_step = self.state.step
+            self._same_threads()
+            text = f"resumed from the checkpoint of step {self.state.step}"
+            self._emit("message", level="info", code="resumed", message=text, step=self.state.step)
         elif (total := budget_steps(self.plan, self.loader)) is not None:
             self._fix_schedule(total)
         self.fault = Fault(first_attempt=resume is None)
@@ -105,6 +108,11 @@ class _Loop:
         self.slices = self.loader.ahead(self.state.step)
         if resume is not None:
             checkpoint.restore_rng(resume)
+
+    def _same_threads(self) -> None:
+        """Sums are split by thread count, so a resumed run keeps its first attempt's, whatever this machine would."""
+        if self.state.threads and self.state.threads != torch.get_num_threads():
+            torch.set_num_threads(self.state.threads)
 
     def close(self) -> None:
         """Stop reading ahead."""
@@ -236,6 +244,7 @@ class _Loop:
         self._check_finite()
         if distributed.is_main():
             self.state.sums = {name: float(value.item()) for name, value in self.sums.items()}
+            self.state.threads = torch.get_num_threads()
             path = checkpoint.save(self.context.workdir, self.nets, self.optimizer, self.state, self.best)
             relative = path.relative_to(self.context.workdir).as_posix()
             self._emit(

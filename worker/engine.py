@@ -115,7 +115,9 @@ class Engine:
             return dict(_failure("oom", "out_of_memory", message)["error"])
         name = f"was killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else ""
         how = name or f"ended with exit status {code}"
-        return dict(_failure("infra", "engine_killed", f"The training process {how} and left no result.")["error"])
+        # A kill comes from outside and is bad luck; a crash at the same step twice is the job's own doing (R11).
+        kind = "engine_killed" if code in (-signal.SIGKILL, 128 + signal.SIGKILL) else "engine_crashed"
+        return dict(_failure("infra", kind, f"The training process {how} and left no result.")["error"])
 
 
 def _failure(kind: str, code: str, message: str) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def _progress(job: Job, attempt: Attempt, events: Sequence[Event]) -> dict[str, 
         return None
     shown = dict(job.progress or {"stage": None, "step": 0, "total_steps": None})
     for event in seen:
-        shown["stage"] = event.stage
+        if event.stage != shown["stage"]:  # a stage counts its own steps
+            shown = {"stage": event.stage, "step": 0, "total_steps": None}
         if isinstance(event, ProgressEvent):
             fields = {"step", "total_steps", "examples_per_second", "eta_seconds"}
             shown |= event.model_dump(include=fields)

@@ -51,9 +51,9 @@ def create_job(spec: Spec, request: Request, key: WriteKey, session: SessionDep,
 
 
 @router.post("/jobs/estimate")
-def estimate_job(spec: Spec, key: WriteKey, session: SessionDep) -> EstimateObject:
+def estimate_job(spec: Spec, key: WriteKey, session: SessionDep, settings: SettingsDep) -> EstimateObject:
     """What a job would cost, without making it: steps, parameters, memory, and the resolved spec."""
-    plan, found = submission.predict(session, key.project_id, spec)
+    plan, found = submission.predict(session, settings, key.project_id, spec)
     return EstimateObject(resolved_spec=plan.spec.model_dump(mode="json"), **found.model_dump())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ from app.models import service as models
 from app.settings import Settings
 from ssl_core.errors import SpecError
 from ssl_core.recipes import Estimate, estimate, resolve
-from ssl_core.spec import DatasetFacts, FinetuneSpec, ModelFacts, PretrainSpec
+from ssl_core.spec import DatasetFacts, FinetuneSpec, PretrainSpec
 
 RESEND_MS = 10 * 60_000
 """A client's own retry comes within seconds; an equal body after this long is a wish for another run."""
@@ -57,20 +57,20 @@ def create(session: Session, settings: Settings, project_id: str, spec: UserSpec
         known = _same_request(session, project_id, sent.body)
         if known is not None:
             return known
-    resolved = plan(session, project_id, spec)
+    resolved = plan(session, project_id, spec, settings.cpu_precision)
     if service.live_count(session, project_id) >= settings.max_queued_jobs:
         message = f"{settings.max_queued_jobs} jobs are queued or running, which is the limit of this project."
         raise TooMany("concurrency_limit", message, retry_after=10)
     return service.enqueue(session, project_id=project_id, spec=resolved.spec, inputs=resolved.inputs, sent=sent.body)
 
 
-def predict(session: Session, project_id: str, spec: UserSpec) -> tuple[Resolved, Estimate]:
+def predict(session: Session, settings: Settings, project_id: str, spec: UserSpec) -> tuple[Resolved, Estimate]:
     """What a job would be and need, without making it. Raises what `create` raises for the spec."""
-    resolved = plan(session, project_id, spec)
+    resolved = plan(session, project_id, spec, settings.cpu_precision)
     return resolved, _in_our_words(lambda: estimate(resolved.spec, resolved.dataset))
 
 
-def plan(session: Session, project_id: str, spec: UserSpec) -> Resolved:
+def plan(session: Session, project_id: str, spec: UserSpec, cpu: Literal["fp32", "bf16"] = "fp32") -> Resolved:
     """Look up what the spec names, inside the project, and fill in what it leaves open."""
     dataset = datasets.facts(session, project_id, spec.dataset, "dataset")
     base = None if spec.model is None else models.facts(session, project_id, spec.model, "model")
@@ -85,13 +85,9 @@ def plan(session: Session, project_id: str, spec: UserSpec) -> Resolved:
         inputs.append(_dataset(session, "validation", spec.validation_dataset))
     if spec.model is not None:
         inputs.append(InputRef("model", spec.model, models.digest_and_files(session, spec.model)[0]))
-    return Resolved(_resolve(spec, dataset, base), dataset, inputs)
-
-
-def _resolve(spec: UserSpec, dataset: DatasetFacts, base: ModelFacts | None) -> UserSpec:
     if isinstance(spec, PretrainSpec):
-        return _in_our_words(lambda: resolve(spec, dataset, base))
-    return _in_our_words(lambda: resolve(spec, dataset, base))
+        return Resolved(_in_our_words(lambda: resolve(spec, dataset, base, cpu_precision=cpu)), dataset, inputs)
+    return Resolved(_in_our_words(lambda: resolve(spec, dataset, base, cpu_precision=cpu)), dataset, inputs)
 
 
 def _in_our_words(work: Callable[[], T]) -> T:

@@ -185,3 +185,11 @@ def test_more_memory_than_the_machine_has_is_refused_with_both_numbers() -> None
     with pytest.raises(SpecError, match=r"predicted memory .* GiB is over the 8\.0 GiB") as error:
         resolve(huge, TEXT, memory_limit=8 * 2**30)
     assert (error.value.code, error.value.param) == ("infeasible_config", "batch_size")
+
+
+def test_a_cpu_job_trains_in_what_the_workers_are_faster_with_unless_it_says_otherwise() -> None:
+    spec = JOB_SPEC.validate_python({"type": "pretrain", "dataset": "ds_t", "objective": {"name": "mlm"}})
+    assert resolve(spec, TEXT).precision == "fp32"  # type: ignore[type-var]
+    assert resolve(spec, TEXT, cpu_precision="bf16").precision == "bf16"  # type: ignore[type-var]
+    told = spec.model_copy(update={"precision": "fp32"})
+    assert resolve(told, TEXT, cpu_precision="bf16").precision == "fp32"  # type: ignore[type-var]
