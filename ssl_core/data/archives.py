@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from ssl_core.data.zip_directory import check_directory
 from ssl_core.errors import DataError
@@ -32,7 +32,6 @@ SMALL = 2**20
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError,
            ValueError)  # fmt: skip
-ArchiveKind = Literal["zip", "tar", "tar.gz"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Member:
     read: Callable[[], bytes]
 
 
-def members(path: Path, kind: ArchiveKind) -> Iterator[Member]:
+def members(path: Path, kind: str) -> Iterator[Member]:
     """The regular files in archive order; `read` works only until the next one is asked for.
 
     A zip is judged as a whole before its first member is given; a tar, which has no table of contents, as it is read,
@@ -167,7 +166,7 @@ class _Metered:
             raise DataError("archive_bomb", f"the archive unpacks to more than {MAX_RATIO} times its size")
 
 
-def _tar_members(path: Path, kind: ArchiveKind) -> Iterator[Member]:
+def _tar_members(path: Path, kind: str) -> Iterator[Member]:
     with path.open("rb") as packed:
         if kind == "tar":
             yield from _walk_tar(_Metered(packed, None))

@@ -1,4 +1,4 @@
-"""Rows of archives: pictures or text files, flat, in one folder a class, or named in a `metadata.jsonl`.
+"""Rows of archives: files of one modality, flat, in one folder a class, or named in a `metadata.jsonl`.
 
 An archive is walked twice: first for its names (safety, classes, metadata), then for its bytes; a tar has no other way
 to know its classes before its first file.
@@ -11,25 +11,22 @@ from dataclasses import dataclass, field
 from os.path import commonpath
 from typing import Any
 
-from ssl_core.data import pictures, sniff
-from ssl_core.data.archives import MAX_MEMBER_BYTES, ArchiveKind, Member, members
+from ssl_core.data import sniff
+from ssl_core.data.archives import MAX_MEMBER_BYTES, Member, members
 from ssl_core.data.intake import (
     LABEL_COLUMNS,
-    MAX_TEXT_BYTES,
-    ModalityName,
     Reading,
     Row,
     Upload,
     choose_column,
     clean_label,
-    clean_text,
 )
 from ssl_core.data.tables import json_object
 from ssl_core.errors import DataError
+from ssl_core.modalities.base import Modality
 
 METADATA = "metadata.jsonl"
 _JUNK = ("thumbs.db", "desktop.ini")
-_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _FILE_COLUMNS = ("file_name", "file", "image", "path")
 
 
@@ -40,27 +37,29 @@ class _Contents:
     Attributes:
         count: files that are not junk.
         parents: their folders.
-        first: first bytes of the first of them.
+        modality: whose they are, by the first of them that one recognises.
         metadata: path to label, from `metadata.jsonl`; None without one.
     """
 
     count: int = 0
     parents: set[str] = field(default_factory=set)
-    first: bytes = b""
+    modality: type[Modality] | None = None
     metadata: dict[str, str | None] | None = None
 
 
-def read(upload: Upload, kind: ArchiveKind) -> Reading:
-    """Rows of an archive.
+def read(upload: Upload, kind: str, candidates: list[type[Modality]]) -> Reading:
+    """Rows of an archive that is of one of those modalities.
 
     Raises:
-        DataError: `unsafe_archive`, `archive_bomb`, `archive_invalid`, `empty_dataset`, or of its metadata.
+        DataError: `unsafe_archive`, `archive_bomb`, `archive_invalid`, `empty_dataset`, `unsupported_type`, or of its
+            metadata.
     """
-    contents = _survey(upload, kind)
+    contents = _survey(upload, kind, candidates)
     if contents.count == 0:
         raise DataError("empty_dataset", "the archive holds no files", upload.name)
-    guessed: ModalityName = "text" if sniff.is_text(contents.first) else "image"
-    reading = Reading(upload.modality or guessed, iter(()), total=contents.count)
+    if contents.modality is None:
+        raise DataError("unsupported_type", "no file in the archive is of a kind that can be read", upload.name)
+    reading = Reading(contents.modality, iter(()), total=contents.count)
     reading.rows = _rows(upload, kind, reading, contents)
     return reading
 
@@ -70,8 +69,8 @@ def _is_junk(name: str) -> bool:
     return parts[0] == "__MACOSX" or parts[-1].startswith(".") or parts[-1].lower() in _JUNK
 
 
-def _survey(upload: Upload, kind: ArchiveKind) -> _Contents:
-    contents = _Contents()
+def _survey(upload: Upload, kind: str, candidates: list[type[Modality]]) -> _Contents:
+    contents = _Contents(modality=candidates[0] if len(candidates) == 1 else None)
     for member in members(upload.path, kind):
         if _is_junk(member.name):
             continue
@@ -81,8 +80,9 @@ def _survey(upload: Upload, kind: ArchiveKind) -> _Contents:
             continue
         contents.count += 1
         contents.parents.add(folder)
-        if contents.count == 1 and member.size <= MAX_MEMBER_BYTES:
-            contents.first = member.read()[: sniff.HEAD]
+        if contents.modality is None and member.size <= MAX_MEMBER_BYTES:
+            head = member.read()[: sniff.HEAD]
+            contents.modality = next((one for one in candidates if one.recognises(head)), None)
     return contents
 
 
@@ -118,7 +118,7 @@ def _metadata_row(value: dict[str, Any], columns: dict[str, str]) -> tuple[str, 
     return value[file], clean_label(value[label]) if label else None
 
 
-def _rows(upload: Upload, kind: ArchiveKind, reading: Reading, contents: _Contents) -> Iterator[Row]:
+def _rows(upload: Upload, kind: str, reading: Reading, contents: _Contents) -> Iterator[Row]:
     root = commonpath(contents.parents) if "" not in contents.parents else ""
     for member in members(upload.path, kind):
         if _is_junk(member.name) or member.name.endswith("/" + METADATA) or member.name == METADATA:
@@ -126,7 +126,7 @@ def _rows(upload: Upload, kind: ArchiveKind, reading: Reading, contents: _Conten
         reading.done += 1
         try:
             label = _label(member.name, root, contents)
-            content = _picture(member) if reading.modality == "image" else _document(member)
+            content = reading.modality.from_member(member)
         except DataError as error:
             if error.code in ("archive_invalid", "archive_bomb", "unsafe_archive"):
                 raise
@@ -143,24 +143,3 @@ def _label(name: str, root: str, contents: _Contents) -> str | None:
         return contents.metadata[name]
     folder = name.rpartition("/")[0]
     return None if folder in ("", root) else clean_label(folder.rpartition("/")[2])
-
-
-def _picture(member: Member) -> bytes:
-    if member.size > pictures.MAX_FILE_BYTES:
-        raise DataError("file_too_large", f"a picture file has at most {pictures.MAX_FILE_BYTES >> 20} MB")
-    return member.read()
-
-
-def _document(member: Member) -> bytes:
-    if member.size > MAX_TEXT_BYTES:
-        raise DataError("line_too_long", f"a document has at most {MAX_TEXT_BYTES:,} bytes, this has {member.size:,}")
-    if member.name.lower().endswith(_TABLES):
-        raise DataError("unsupported_type", "a table inside an archive; upload it by itself")
-    data = member.read()
-    what = sniff.foreign(data[: sniff.HEAD])
-    if what is not None:
-        raise DataError("unsupported_type", f"the file is {what}; text is expected in this archive")
-    try:
-        return clean_text(data.decode("utf-8-sig").strip())
-    except UnicodeDecodeError as error:
-        raise DataError("encoding_error", f"not valid UTF-8 at byte {error.start}") from error

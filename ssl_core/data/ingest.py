@@ -15,17 +15,17 @@ from typing import Any
 
 from ssl_core.context import RunContext, Stopped
 from ssl_core.data import folders, parquet, profile, sniff, tables
-from ssl_core.data.intake import BadRows, ModalityName, Reading, Row, Upload
+from ssl_core.data.intake import BadRows, Reading, Row, Upload
 from ssl_core.data.row_files import RowWriter
 from ssl_core.durable import committed, sha256
 from ssl_core.errors import DataError, EngineError
+from ssl_core.modalities import MODALITIES
 from ssl_core.spec import IngestSpec, RunOrder
 
 MOST_BAD_SHARE = 0.5
 """With more bad rows than good ones the file is not what its owner thinks it is."""
 TOLD_ROWS = 20
 """Bad rows that are also told as events, so that an invalid dataset has its reasons too."""
-MODALITIES: tuple[ModalityName, ...] = ("text", "image")
 _PROGRESS_SECONDS = 1.0
 
 
@@ -38,7 +38,9 @@ def run(order: RunOrder, context: RunContext) -> dict[str, Any]:
     """
     spec = order.spec
     assert isinstance(spec, IngestSpec)
-    upload = Upload(Path(order.datasets[spec.dataset]), spec.filename, spec.columns, _modality(spec), BadRows())
+    if spec.modality not in (None, *MODALITIES):
+        raise EngineError("unknown_modality", f"modality is one of {', '.join(MODALITIES)}", "modality")
+    upload = Upload(Path(order.datasets[spec.dataset]), spec.filename, spec.columns, spec.modality, BadRows())
     scratch = context.workdir / "ingest"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -52,32 +54,30 @@ def run(order: RunOrder, context: RunContext) -> dict[str, Any]:
     return summary
 
 
-def _modality(spec: IngestSpec) -> ModalityName | None:
-    for name in MODALITIES:
-        if spec.modality == name:
-            return name
-    if spec.modality is None:
-        return None
-    raise EngineError("unknown_modality", f"modality is one of {', '.join(MODALITIES)}", "modality")
-
-
 def open_upload(upload: Upload) -> Reading:
     """The rows of an upload, by what its bytes are.
 
     Raises:
-        DataError: as `sniff.kind` and the readers.
+        DataError: as `sniff.kind` and the readers; `unsupported_type` where its modality is not found in such a file.
     """
     kind = sniff.kind(upload.path, upload.name)
+    holds = {name: one for name, one in MODALITIES.items() if f".{kind}" in one.formats}
+    if upload.modality not in (None, *holds):
+        message = f"a {kind} file holds {' or '.join(holds)}, not {upload.modality}"
+        raise DataError("unsupported_type", message, upload.name)
+    candidates = [one for name, one in holds.items() if upload.modality in (None, name)]
+    if f".{kind}" in sniff.OWN:
+        return candidates[0].read(upload, kind)
     if kind == "parquet":
-        return parquet.read(upload)
-    if kind == "zip" or kind == "tar" or kind == "tar.gz":
-        return folders.read(upload, kind)
-    return tables.read(upload, kind)
+        return parquet.read(upload, candidates)
+    if kind in ("txt", "jsonl", "csv"):
+        return tables.read(upload, kind, candidates)
+    return folders.read(upload, kind, candidates)
 
 
 def _ingest(upload: Upload, out: Path, context: RunContext) -> dict[str, Any]:
     reading = open_upload(upload)
-    measured = profile.of(reading.modality)
+    measured = profile.Profile(reading.modality)
     told = _Progress(context)
     good = 0
     with RowWriter(out, reading.modality) as writer:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ssl_core.errors import DataError
 
-ModalityName = Literal["text", "image"]
+if TYPE_CHECKING:
+    from ssl_core.modalities.base import Modality
+
 MAX_TEXT_BYTES = 4 * 2**20
 """Longest document, and longest line of a file, in UTF-8 bytes."""
 MAX_LABEL_CHARACTERS = 200
 KEPT_ERRORS = 1000
-TEXT_COLUMNS = ("text", "content", "document", "sentence", "body")
 LABEL_COLUMNS = ("label", "class", "category")
-IMAGE_COLUMNS = ("image", "picture", "img")
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Row:
     """One good row on its way to the canonical dataset.
 
     Attributes:
-        content: UTF-8 of a text, or the bytes of a picture file.
+        content: by column of its modality: UTF-8 of a text, the bytes of a picture file.
         label: its class, or None.
         source: `file:row`, where it came from.
     """
 
-    content: bytes
+    content: dict[str, bytes]
     label: str | None
     source: str
 
@@ -55,15 +55,15 @@ class Upload:
     Attributes:
         path: where it lies.
         name: what it was called.
-        columns: our column name to theirs: `text`, `label`, `image`.
-        modality: `text` or `image`; None = told from the bytes.
+        columns: our column name to theirs: `label`, and the columns of the modalities.
+        modality: its name; None = told from the bytes.
         bad: where refused rows go.
     """
 
     path: Path
     name: str
     columns: dict[str, str]
-    modality: ModalityName | None
+    modality: str | None
     bad: BadRows
 
 
@@ -78,31 +78,10 @@ class Reading:
         done: units so far.
     """
 
-    modality: ModalityName
+    modality: type[Modality]
     rows: Iterator[Row]
     total: int
     done: int = 0
-
-
-def clean_text(value: Any) -> bytes:
-    """UTF-8 of a document.
-
-    Raises:
-        DataError: `wrong_type`, `empty_text`, `encoding_error` (not Unicode, or a NUL), `line_too_long`.
-    """
-    if not isinstance(value, str):
-        raise DataError("wrong_type", f"the text is a {type(value).__name__}, a string is needed")
-    try:
-        data = value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError("encoding_error", f"not valid UTF-8 at character {error.start}") from error
-    if b"\x00" in data:
-        raise DataError("encoding_error", "holds a NUL byte; the file must be UTF-8 text")
-    if len(data) > MAX_TEXT_BYTES:
-        raise DataError("line_too_long", f"a document has at most {MAX_TEXT_BYTES:,} bytes, this has {len(data):,}")
-    if not data.strip():
-        raise DataError("empty_text", "the text is empty")
-    return data
 
 
 def clean_label(value: Any) -> str | None:
@@ -142,17 +121,35 @@ def choose_column(ours: str, found: list[str], mapping: dict[str, str], usual: t
     return next((lowered[name] for name in usual if name in lowered), None)
 
 
-def text_column(found: list[str], mapping: dict[str, str]) -> str:
-    """The column of the texts; the only one where there is only one.
+def claimed(candidates: list[type[Modality]], found: list[str], mapping: dict[str, str]) -> type[Modality]:
+    """Whose table it is: of the modalities that find all of their columns the one with the most, else the catch-all.
+
+    Raises:
+        DataError: as `choose_column`.
+    """
+    if len(candidates) == 1:
+        return candidates[0]
+    fitting = [
+        one for one in candidates
+        if all(choose_column(ours, found, mapping, column.usual) for ours, column in one.columns.items())
+    ]  # fmt: skip
+    spare = next((one for one in candidates if one.catch_all), candidates[0])
+    return max(fitting, key=lambda one: len(one.columns), default=spare)
+
+
+def content_columns(modality: type[Modality], found: list[str], mapping: dict[str, str]) -> dict[str, str]:
+    """Our columns to theirs; the only one of a table is the only one of a modality.
 
     Raises:
         DataError: `missing_column`.
     """
-    chosen = choose_column("text", found, mapping, TEXT_COLUMNS)
-    if chosen is None and len(found) == 1:
-        return found[0]
-    if chosen is None:
-        listed = ", ".join(found[:20]) or "none"
-        message = f'which column is the text? Say it with columns={{"text": "..."}}; found: {listed}'
-        raise DataError("missing_column", message, "columns.text")
+    lone = found[0] if len(found) == len(modality.columns) == 1 else None
+    chosen = {}
+    for ours, column in modality.columns.items():
+        theirs = choose_column(ours, found, mapping, column.usual) or lone
+        if theirs is None:
+            listed = ", ".join(found[:20]) or "none"
+            message = f'which column is the {ours}? Say it with columns={{"{ours}": "..."}}; found: {listed}'
+            raise DataError("missing_column", message, f"columns.{ours}")
+        chosen[ours] = theirs
     return chosen

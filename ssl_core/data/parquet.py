@@ -1,4 +1,4 @@
-"""Rows of Parquet files: a column of texts, or of picture files (binary, or a struct with `bytes` as on the Hub)."""
+"""Rows of Parquet files."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from ssl_core.data import pictures
 from ssl_core.data.intake import (
-    IMAGE_COLUMNS,
     LABEL_COLUMNS,
-    ModalityName,
     Reading,
     Row,
     Upload,
     choose_column,
+    claimed,
     clean_label,
-    clean_text,
-    text_column,
+    content_columns,
 )
 from ssl_core.errors import DataError
+from ssl_core.modalities.base import Modality
 
 MAX_ROWS = 100_000_000
 MAX_COLUMNS = 10_000
@@ -31,20 +29,16 @@ SMALL = 2**28
 _BATCH_ROWS = 64
 
 
-def read(upload: Upload) -> Reading:
-    """Rows of a Parquet file.
+def read(upload: Upload, candidates: list[type[Modality]]) -> Reading:
+    """Rows of a Parquet file that is of one of those modalities.
 
     Raises:
         DataError: `parquet_error`, `missing_column`, also while its rows are read.
     """
     file = _guarded(upload, lambda: _open(upload))
     names = list(file.schema_arrow.names)
-    image = choose_column("image", names, upload.columns, IMAGE_COLUMNS)
-    modality: ModalityName = upload.modality or ("image" if image is not None else "text")
-    if modality == "image" and image is None:
-        message = 'which column holds the pictures? Say it with columns={"image": "..."}'
-        raise DataError("missing_column", f"{message}; found: {', '.join(names[:20])}", "columns.image")
-    content = image if modality == "image" and image is not None else text_column(names, upload.columns)
+    modality = claimed(candidates, names, upload.columns)
+    content = content_columns(modality, names, upload.columns)
     label = choose_column("label", names, upload.columns, LABEL_COLUMNS)
     reading = Reading(modality, iter(()), total=file.metadata.num_rows)
     reading.rows = _rows(upload, reading, file, (content, label))
@@ -83,20 +77,22 @@ def _open(upload: Upload) -> Any:
     return file
 
 
-def _rows(upload: Upload, reading: Reading, file: Any, names: tuple[str, str | None]) -> Iterator[Row]:
+def _rows(
+    upload: Upload, reading: Reading, file: Any, names: tuple[dict[str, str], str | None]
+) -> Iterator[Row]:
     content, label = names
-    columns = [content] if label is None else [content, label]
+    columns = [*content.values()] if label is None else [*content.values(), label]
     batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False)
     most = max(SMALL, MAX_RATIO * upload.path.stat().st_size)
     unpacked = 0
     while (batch := _guarded(upload, lambda: next(batches, None))) is not None:
         values = _guarded(upload, partial(_python, batch))
         labels = values[label] if label is not None else [None] * len(batch)
-        for value, name in zip(values[content], labels, strict=True):
+        for at, name in enumerate(labels):
             reading.done += 1
-            row = _row(upload, reading, value, name)
+            row = _row(upload, reading, {ours: values[theirs][at] for ours, theirs in content.items()}, name)
             if row is not None:
-                unpacked += len(row.content)
+                unpacked += sum(map(len, row.content.values()))
                 yield row
         if unpacked > most:
             raise DataError("parquet_error", f"unpacks to more than {MAX_RATIO} times its size", upload.name)
@@ -109,19 +105,9 @@ def _python(batch: Any) -> dict[str, list[Any]]:
     return values
 
 
-def _row(upload: Upload, reading: Reading, value: Any, label: Any) -> Row | None:
+def _row(upload: Upload, reading: Reading, values: dict[str, Any], label: Any) -> Row | None:
     try:
-        content = clean_text(value) if reading.modality == "text" else _picture_bytes(value)
-        return Row(content, clean_label(label), f"{upload.name}:{reading.done}")
+        return Row(reading.modality.from_row(values), clean_label(label), f"{upload.name}:{reading.done}")
     except DataError as error:
         upload.bad.add(upload.name, reading.done, error)
         return None
-
-
-def _picture_bytes(value: Any) -> bytes:
-    data = value.get("bytes") if isinstance(value, dict) else value
-    if not isinstance(data, bytes):
-        raise DataError("wrong_type", f"a picture is the bytes of its file, not a {type(data).__name__}")
-    if pictures.kind_of(data) is None:
-        raise DataError("unsupported_type", "not a picture of an allowed format, told by its first bytes")
-    return data

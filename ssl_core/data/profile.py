@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from array import array
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from ssl_core.data import duplicates, pictures
+from ssl_core.data import duplicates
 from ssl_core.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ssl_core.data.intake import ModalityName, Row
+    from ssl_core.data.intake import Row
+    from ssl_core.modalities.base import Modality
 
 MAX_CLASSES = 10_000
 PREVIEW_ROWS = 20
-PREVIEW_CHARACTERS = 1000
-PREVIEW_SIDE = 64
-SKETCH_SIDE = 64
-"""Pictures are decoded no larger than needed for hash and preview."""
-
-
-class Profile(Protocol):
-    """Rows in, their canonical columns out; at the end a summary."""
-
-    def add(self, row: Row) -> dict[str, Any]:
-        """Canonical columns of one more row. Raises DataError where its content is not usable."""
-
-    def summary(self) -> dict[str, Any]:
-        """`profile.json`, less the count of bad rows."""
-
-    @property
-    def preview(self) -> list[dict[str, Any]]:
-        """The first rows, as a person would look at them."""
 
 
 class _Labels:
@@ -60,7 +41,7 @@ class _Labels:
         return {"rows": self.rows, "labelled": sum(counts.values()), "classes": classes, "class_counts": counts}
 
 
-def _lengths(values: array[int]) -> dict[str, int]:
+def spread(values: array[int]) -> dict[str, int]:
     """Least, median, 95th percentile and greatest; the percentiles are values that occur."""
     import numpy as np
 
@@ -80,86 +61,40 @@ def _near(marked: NDArray[np.bool_], fingerprints: array[int]) -> int:
     return int((marked & fresh).sum())
 
 
-class TextProfile:
-    """Of texts; lengths are characters."""
+class Profile:
+    """Rows in, their canonical columns out; at the end a summary."""
 
-    def __init__(self) -> None:
+    def __init__(self, modality: type[Modality]) -> None:
+        self._modality = modality
         self._labels = _Labels()
         self._lengths, self._hashes = array("i"), array("q")
-        self._sketches: list[NDArray[np.uint32]] = []
+        self._measures = {name: array("i") for name in modality.measures}
+        self._sketches: list[Any] = []
         self.preview: list[dict[str, Any]] = []
+        """The first rows, as a person would look at them."""
 
     def add(self, row: Row) -> dict[str, Any]:
-        text = row.content.decode("utf-8")
+        """Canonical columns of one more row. Raises DataError where its content is not usable."""
+        seen = self._modality.examine(row.content)
+        told = {"label": row.label, "source": row.source}
         self._labels.add(row.label)
-        self._lengths.append(len(text))
-        self._hashes.append(duplicates.fingerprint(row.content))
+        self._lengths.append(seen.length)
+        self._hashes.append(duplicates.fingerprint(b"".join(row.content.values())))
+        for name, numbers in self._measures.items():
+            numbers.append(seen.columns[name])
         if len(self._sketches) < duplicates.SKETCHED_ROWS:
-            self._sketches.append(duplicates.text_sketch(row.content))
+            self._sketches.append(seen.sketch())
         if len(self.preview) < PREVIEW_ROWS:
-            self.preview.append({"text": text[:PREVIEW_CHARACTERS], "label": row.label, "source": row.source})
-        return {"text": text, "label": row.label, "source": row.source}
+            self.preview.append({**seen.preview(), **told})
+        return {**seen.columns, **told}
 
     def summary(self) -> dict[str, Any]:
+        """`profile.json`, less the count of bad rows."""
         return {
-            "modality": "text", **self._labels.summary(), "characters": sum(self._lengths),
-            "width": 0, "height": 0, "channels": 0, "lengths": _lengths(self._lengths),
+            "modality": self._modality.model_fields["name"].default, **self._labels.summary(),
+            "characters": 0, "width": 0, "height": 0, "channels": 0,
+            **self._modality.facts(self._lengths, self._measures), "lengths": spread(self._lengths),
             "exact_duplicates": duplicates.count_repeats(self._hashes),
-            "near_duplicates": _near(duplicates.near_texts(self._sketches), self._hashes),
+            "near_duplicates": _near(self._modality.near(self._sketches), self._hashes),
             "near_duplicates_examined": len(self._sketches),
         }  # fmt: skip
-
-
-class ImageProfile:
-    """Of pictures; lengths are their shorter sides in pixels. Every picture is decoded once, as a proof."""
-
-    def __init__(self) -> None:
-        self._labels = _Labels()
-        self._widths, self._heights, self._shorter, self._hashes = array("i"), array("i"), array("i"), array("q")
-        self._channels = 1
-        self._sketches: list[int] = []
-        self.preview: list[dict[str, Any]] = []
-
-    def add(self, row: Row) -> dict[str, Any]:
-        picture = pictures.examine(row.content, None, SKETCH_SIDE)
-        stored = pictures.stored(row.content)
-        channels = picture.array.shape[2]
-        self._labels.add(row.label)
-        self._widths.append(picture.width)
-        self._heights.append(picture.height)
-        self._shorter.append(min(picture.width, picture.height))
-        self._hashes.append(duplicates.fingerprint(row.content))
-        self._channels = max(self._channels, channels)
-        if len(self._sketches) < duplicates.SKETCHED_ROWS:
-            self._sketches.append(duplicates.picture_sketch(picture.array))
-        size = {"width": picture.width, "height": picture.height}
-        if len(self.preview) < PREVIEW_ROWS:
-            thumbnail = _data_uri(picture.array)
-            self.preview.append({"image": thumbnail, **size, "label": row.label, "source": row.source})
-        return {"image": stored, **size, "channels": channels, "label": row.label, "source": row.source}
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "modality": "image", **self._labels.summary(), "characters": 0,
-            "width": _lengths(self._widths)["median"], "height": _lengths(self._heights)["median"],
-            "channels": self._channels, "lengths": _lengths(self._shorter),
-            "exact_duplicates": duplicates.count_repeats(self._hashes),
-            "near_duplicates": _near(duplicates.near_pictures(self._sketches), self._hashes),
-            "near_duplicates_examined": len(self._sketches),
-        }  # fmt: skip
-
-
-def of(modality: ModalityName) -> Profile:
-    """An empty profile."""
-    return TextProfile() if modality == "text" else ImageProfile()
-
-
-def _data_uri(picture: NDArray[np.uint8]) -> str:
-    """At most 64 x 64 pixels, as PNG."""
-    from PIL import Image
-
-    image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
-    image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")

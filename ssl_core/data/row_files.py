@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssl_core.data.intake import ModalityName
+    from ssl_core.modalities.base import Modality
 
 FILE_BYTES = 128 * 2**20
 GROUP_BYTES = 8 * 2**20
@@ -17,9 +17,9 @@ GROUP_ROWS = 8192
 class RowWriter:
     """Appends rows to `rows-00000.parquet`, `rows-00001.parquet`, ... in a folder."""
 
-    def __init__(self, folder: Path, modality: ModalityName) -> None:
+    def __init__(self, folder: Path, modality: type[Modality]) -> None:
         self._folder = folder
-        self._content = modality
+        self._modality = modality
         self._rows: list[dict[str, Any]] = []
         self._held = 0
         self._written = 0
@@ -29,18 +29,19 @@ class RowWriter:
     def add(self, row: dict[str, Any]) -> None:
         """Take one row with its canonical columns."""
         self._rows.append(row)
-        self._held += len(row[self._content])
+        self._held += sum(len(row[name]) for name in self._modality.columns)
         if self._held >= GROUP_BYTES or len(self._rows) >= GROUP_ROWS:
             self._flush()
 
     def _schema(self) -> Any:
         import pyarrow as arrow
 
-        shared = [("label", arrow.string()), ("source", arrow.string())]
-        if self._content == "text":
-            return arrow.schema([("text", arrow.string()), *shared])
-        sizes = [(name, arrow.int32()) for name in ("width", "height", "channels")]
-        return arrow.schema([("image", arrow.binary()), *sizes, *shared])
+        content = self._modality.columns.items()
+        return arrow.schema([
+            *((name, arrow.binary() if column.media else arrow.string()) for name, column in content),
+            *((name, arrow.int32()) for name in self._modality.measures),
+            ("label", arrow.string()), ("source", arrow.string()),
+        ])  # fmt: skip
 
     def _flush(self) -> None:
         import pyarrow as arrow
@@ -51,8 +52,8 @@ class RowWriter:
         schema = self._schema()
         if self._writer is None:
             path = self._folder / f"rows-{self._files:05d}.parquet"
-            # Picture files are packed already; dictionaries of texts only cost memory.
-            packing = "zstd" if self._content == "text" else "none"
+            # Files such as pictures are packed already; dictionaries of texts only cost memory.
+            packing = "none" if any(column.media for column in self._modality.columns.values()) else "zstd"
             self._writer = parquet.ParquetWriter(path, schema, compression=packing, use_dictionary=["label"])
             self._files += 1
         self._writer.write_table(arrow.Table.from_pylist(self._rows, schema=schema))

@@ -7,15 +7,17 @@ import json
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Literal
 
 from ssl_core.data.pictures import kind_of
 from ssl_core.errors import DataError
+from ssl_core.modalities import MODALITIES
 
-Kind = Literal["txt", "jsonl", "csv", "parquet", "zip", "tar", "tar.gz"]
-ALLOWED = ".txt, .jsonl, .csv, .tsv, .parquet, .zip, .tar and .tar.gz"
+_KINDS = (".txt", ".jsonl", ".csv", ".tsv", ".parquet", ".zip", ".tar", ".tar.gz")
+OWN = tuple(sorted({ending for one in MODALITIES.values() for ending in one.formats} - {*_KINDS, ".tgz"}))
+"""Endings of text files that a modality reads by itself."""
+ALLOWED = ", ".join((*OWN, *_KINDS[:-1])) + " and .tar.gz"
 HEAD = 4096
-_NAMES: dict[str, Kind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "txt"}
+_NAMES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "txt"}
 # Containers and documents that people upload by mistake; a NUL byte finds the rest of what is not text.
 _KNOWN: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "a PDF"), (b"%!PS", "PostScript"), (b"7z\xbc\xaf\x27\x1c", "a 7z archive"), (b"Rar!", "a RAR archive"),
@@ -28,8 +30,8 @@ _KNOWN: tuple[tuple[bytes, str], ...] = (
 _UTF16_32 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
-def kind(path: Path, name: str) -> Kind:
-    """The kind of the file at `path`, called `name` by its owner.
+def kind(path: Path, name: str) -> str:
+    """The kind of the file at `path`, called `name` by its owner: an ending of `Modality.formats`, less its dot.
 
     Raises:
         DataError: `empty_file`, `unsupported_type`, `encoding_error`.
@@ -64,7 +66,7 @@ def foreign(head: bytes) -> str | None:
     return next((words for signature, words in _KNOWN if head.startswith(signature)), None)
 
 
-def _inside_gzip(path: Path, name: str) -> Kind:
+def _inside_gzip(path: Path, name: str) -> str:
     try:
         with gzip.open(path) as file:
             inner = file.read(tarfile.BLOCKSIZE)
@@ -79,7 +81,7 @@ def _is_tar(head: bytes) -> bool:
     return head[257:262] == b"ustar"
 
 
-def _text_kind(head: bytes, name: str) -> Kind:
+def _text_kind(head: bytes, name: str) -> str:
     if head.startswith(_UTF16_32):
         raise DataError("encoding_error", "the file is UTF-16 or UTF-32; save it as UTF-8", name)
     what = foreign(head)
@@ -92,6 +94,8 @@ def _text_kind(head: bytes, name: str) -> Kind:
         raise DataError("unsupported_type", f"the file is not text; allowed: {ALLOWED}", name)
     if ending in (".csv", ".tsv", ".jsonl", ".ndjson"):
         return _NAMES[ending]
+    if ending in OWN:
+        return ending[1:]
     if ending == ".json" and not _first_line_is_object(head):
         message = "one JSON value over many lines; write one object a line instead (.jsonl)"
         raise DataError("unsupported_type", message, name)

@@ -10,18 +10,17 @@ from typing import IO, Any
 from ssl_core.data.intake import (
     LABEL_COLUMNS,
     MAX_TEXT_BYTES,
-    TEXT_COLUMNS,
     Reading,
     Row,
     Upload,
     choose_column,
+    claimed,
     clean_label,
-    clean_text,
-    text_column,
+    content_columns,
 )
 from ssl_core.data.lines import lines
-from ssl_core.data.sniff import Kind
 from ssl_core.errors import DataError
+from ssl_core.modalities.base import Modality
 
 _TOO_LONG = f"a line has at most {MAX_TEXT_BYTES:,} bytes"
 # JSON may write one character as six.
@@ -29,17 +28,29 @@ _LONGEST_JSON = 6 * MAX_TEXT_BYTES
 _ENCODING = "not valid UTF-8; save the file as UTF-8"
 
 
-def read(upload: Upload, kind: Kind) -> Reading:
-    """Rows of a text file of that kind.
+def read(upload: Upload, kind: str, candidates: list[type[Modality]]) -> Reading:
+    """Rows of a text file of that kind, `txt`, `jsonl` or `csv`, that is of one of those modalities.
 
     Raises:
-        DataError: `unsupported_type` where the upload is said to be something other than text, `missing_column`.
+        DataError: `missing_column`.
     """
-    if upload.modality not in (None, "text"):
-        raise DataError("unsupported_type", f"a {kind} file holds text, not {upload.modality}", upload.name)
-    reading = Reading("text", iter(()), total=upload.path.stat().st_size)
+    found = _columns(upload, kind) if len(candidates) > 1 else []
+    modality = claimed(candidates, found, upload.columns)
+    reading = Reading(modality, iter(()), total=upload.path.stat().st_size)
     reading.rows = {"txt": _txt, "jsonl": _jsonl, "csv": _csv}[kind](upload, reading)
     return reading
+
+
+def _columns(upload: Upload, kind: str) -> list[str]:
+    """The columns that the first row shows; none where it is broken, which is reported when it is read."""
+    if kind == "txt":
+        return []
+    with upload.path.open("rb") as file:
+        first = next((line for _, line in lines(file, _LONGEST_JSON) if line and line.strip()), b"")
+    try:
+        return list(json_object(_decoded(first))) if kind == "jsonl" else _header(upload, _decoded(first))[0]
+    except (DataError, csv.Error):
+        return []
 
 
 def _numbered(upload: Upload, reading: Reading, file: IO[bytes], longest: int) -> Iterator[tuple[int, bytes]]:
@@ -53,12 +64,13 @@ def _numbered(upload: Upload, reading: Reading, file: IO[bytes], longest: int) -
 
 
 def _txt(upload: Upload, reading: Reading) -> Iterator[Row]:
+    (column,) = reading.modality.columns
     with upload.path.open("rb") as file:
         for number, line in _numbered(upload, reading, file, MAX_TEXT_BYTES):
             if not line.strip():
                 continue
             try:
-                content = clean_text(_decoded(line).strip())
+                content = reading.modality.from_row({column: _decoded(line).strip()})
             except DataError as error:
                 upload.bad.add(upload.name, number, error)
                 continue
@@ -79,7 +91,7 @@ def _jsonl(upload: Upload, reading: Reading) -> Iterator[Row]:
                 continue
             try:
                 value = json_object(_decoded(line))
-                row = _from_object(value, upload.columns, f"{upload.name}:{number}")
+                row = _from_object(value, reading.modality, upload.columns, f"{upload.name}:{number}")
             except DataError as error:
                 upload.bad.add(upload.name, number, error)
                 continue
@@ -97,14 +109,16 @@ def json_object(line: str) -> dict[str, Any]:
     return value
 
 
-def _from_object(value: dict[str, Any], columns: dict[str, str], source: str) -> Row:
-    found = list(value)
-    text = columns.get("text") or choose_column("text", found, {}, TEXT_COLUMNS)
-    if text is None or text not in value:
-        listed = ", ".join(found[:20]) or "none"
-        raise DataError("missing_field", f"the row has no `{text or 'text'}`; its fields: {listed}"[:500])
+def _from_object(value: dict[str, Any], modality: type[Modality], columns: dict[str, str], source: str) -> Row:
+    found, content = list(value), {}
+    for ours, column in modality.columns.items():
+        theirs = columns.get(ours) or choose_column(ours, found, {}, column.usual) or ours
+        if theirs not in value:
+            listed = ", ".join(found[:20]) or "none"
+            raise DataError("missing_field", f"the row has no `{theirs}`; its fields: {listed}"[:500])
+        content[ours] = value[theirs]
     label = columns.get("label") or choose_column("label", found, {}, LABEL_COLUMNS)
-    return Row(clean_text(value[text]), clean_label(value.get(label)) if label else None, source)
+    return Row(modality.from_row(content), clean_label(value.get(label)) if label else None, source)
 
 
 def _csv(upload: Upload, reading: Reading) -> Iterator[Row]:
@@ -116,18 +130,24 @@ def _csv(upload: Upload, reading: Reading) -> Iterator[Row]:
             line.decode("utf-8", "surrogateescape") for _, line in _numbered(upload, reading, file, MAX_TEXT_BYTES)
         )
         first = next(stream, "")
-        header = next(csv.reader([first], delimiter=(comma := _separator(upload.name, first))), [])
-        header = [name.strip() for name in header]
-        text = header.index(text_column(header, upload.columns))
-        named = choose_column("label", header, upload.columns, LABEL_COLUMNS)
-        label = None if named is None else header.index(named)
+        header, comma = _header(upload, first)
+        columns = content_columns(reading.modality, header, upload.columns)
+        label = choose_column("label", header, upload.columns, LABEL_COLUMNS)
         for number, record in _records(upload, csv.reader(stream, delimiter=comma)):
             try:
-                row = _from_record(record, len(header), (text, label), f"{upload.name}:{number}")
+                values = _values(record, header)
+                content = reading.modality.from_row({ours: values[theirs] for ours, theirs in columns.items()})
+                row = Row(content, None if label is None else clean_label(values[label]), f"{upload.name}:{number}")
             except DataError as error:
                 upload.bad.add(upload.name, number, error)
                 continue
             yield row
+
+
+def _header(upload: Upload, first: str) -> tuple[list[str], str]:
+    """Names of the columns, and what separates them."""
+    comma = _separator(upload.name, first)
+    return [name.strip() for name in next(csv.reader([first], delimiter=comma), [])], comma
 
 
 def _separator(name: str, header: str) -> str:
@@ -153,9 +173,8 @@ def _records(upload: Upload, reader: Any) -> Iterator[tuple[int, list[str]]]:
             number -= 1
 
 
-def _from_record(record: list[str], width: int, places: tuple[int, int | None], source: str) -> Row:
-    text, label = places
-    if len(record) != width:
-        raise DataError("missing_field", f"the row has {len(record)} fields, the header has {width}")
-    content = clean_text(record[text].strip())
-    return Row(content, None if label is None else clean_label(record[label].strip()), source)
+def _values(record: list[str], header: list[str]) -> dict[str, str]:
+    """By column; of two columns with one name the first."""
+    if len(record) != len(header):
+        raise DataError("missing_field", f"the row has {len(record)} fields, the header has {len(header)}")
+    return {name: value.strip() for name, value in zip(reversed(header), reversed(record), strict=True)}

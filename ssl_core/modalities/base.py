@@ -8,23 +8,58 @@ The walk of a sample: uploaded file -> `ingest` (canonical dataset folder, docs/
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from ssl_core.values import Value
 
 if TYPE_CHECKING:
+    from array import array
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
     from ssl_core.batch import Inputs
+    from ssl_core.data.archives import Member
+    from ssl_core.data.intake import Reading, Upload
     from ssl_core.spec import EncoderSpec
 
 Raw = Mapping[str, "NDArray[Any]"]
 """Arrays of one slice; first dimension is the number of samples."""
 Unit = Literal["row", "document"]
 """What is one sample of a view: a packed row of tokens, or a whole document or image."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of content: strings, or whole files such as pictures.
+
+    Attributes:
+        usual: what uploads call it, best first.
+        media: of files, the media types that a data URI of an inference request may have; empty = strings.
+    """
+
+    usual: tuple[str, ...]
+    media: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One good row, looked at by its modality.
+
+    Attributes:
+        columns: its canonical columns: those of `Modality.columns` and of `Modality.measures`.
+        length: its size, for the profile's `lengths`.
+        sketch: makes what `Modality.near` compares; asked of the first 100,000 rows only.
+        preview: makes what a person would look at; asked of the first 20 rows only.
+    """
+
+    columns: dict[str, Any]
+    length: int
+    sketch: Callable[[], Any]
+    preview: Callable[[], dict[str, Any]]
 
 
 class Source(Protocol):
@@ -54,13 +89,62 @@ class Source(Protocol):
 
 
 class Modality(Value):
-    """A frozen value: its fields are its preparation settings (lengths, vocabulary, picture size)."""
+    """A frozen value: its fields are its preparation settings (lengths, vocabulary, picture size).
+
+    The class methods are its part of ingest: the readers in `ssl_core.data` know files, tables and archives, and ask
+    the modality what one row is.
+    """
 
     name: str
     formats: ClassVar[tuple[str, ...]]
-    """File endings it ingests."""
+    """File endings it ingests; one that no reader of the platform knows goes to `read`."""
+    columns: ClassVar[dict[str, Column]]
+    """Its content in a canonical row, by column; one column has the modality's own name."""
+    measures: ClassVar[tuple[str, ...]] = ()
+    """Whole numbers that a canonical row has beside its content, by column."""
+    catch_all: ClassVar[bool] = False
+    """Takes lines, and tables whose columns tell nothing. One modality is so: text."""
     views: ClassVar[dict[str, Unit]]
     """Every named view and its unit. `plain` is the deterministic one used to evaluate and to serve."""
+
+    @classmethod
+    def recognises(cls, head: bytes) -> bool:
+        """Whether a file that begins so, in an archive, is one of its own and of no other modality."""
+        return False
+
+    @classmethod
+    def read(cls, upload: Upload, kind: str) -> Reading:
+        """Rows of a file whose ending, `kind`, is its own. Raises DataError."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_member(cls, member: Member) -> dict[str, bytes]:
+        """The content of a file in an archive, by column, strings as UTF-8. Raises DataError."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_row(cls, values: Mapping[str, Any]) -> dict[str, bytes]:
+        """The same of a table's row, given by our columns as the table's reader found it. Raises DataError."""
+        raise NotImplementedError
+
+    @classmethod
+    def examine(cls, content: Mapping[str, bytes]) -> Examined:
+        """Check and measure one row's content, as the two methods above give it. Raises DataError."""
+        raise NotImplementedError
+
+    @classmethod
+    def facts(cls, lengths: array[int], measures: Mapping[str, array[int]]) -> dict[str, Any]:
+        """Numbers of the whole dataset that recipes ask for: fields of `DatasetFacts`, given each row's.
+
+        What no field there is for goes into `{"numbers": {...}}`."""
+        return {}
+
+    @classmethod
+    def near(cls, sketches: list[Any]) -> NDArray[np.bool_]:
+        """(rows,) True where a row is nearly one that came before; here: none is."""
+        import numpy as np
+
+        return np.zeros(len(sketches), dtype=np.bool_)
 
     def prepare(self, dataset: Path, out: Path, tokenizer: Path | None, progress: Callable[[int, int], None]) -> None:
         """Write shards of a canonical dataset folder to `out`. `tokenizer`: reuse this one instead of training it."""

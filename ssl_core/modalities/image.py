@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ssl_core.modalities.base import Modality, Source, Unit
+from ssl_core.modalities.base import Column, Examined, Modality, Source, Unit
 
 if TYPE_CHECKING:
+    from array import array
+
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    from ssl_core.data.archives import Member
     from ssl_core.spec import EncoderSpec
 
 
@@ -37,6 +42,12 @@ class ImageModality(Modality):
     )
 
     formats: ClassVar[tuple[str, ...]] = (".zip", ".tar", ".tar.gz", ".tgz", ".parquet")
+    columns: ClassVar[dict[str, Column]] = {
+        "image": Column(
+            usual=("image", "picture", "img"), media=("image/jpeg", "image/jpg", "image/png", "image/webp")
+        )
+    }
+    measures: ClassVar[tuple[str, ...]] = ("width", "height", "channels")
     views: ClassVar[dict[str, Unit]] = {"plain": "document", "light": "document", "global": "document"}
 
     @model_validator(mode="after")
@@ -44,6 +55,49 @@ class ImageModality(Modality):
         if self.crop_min > self.crop_max:
             raise ValueError(f"crop_min {self.crop_min} is greater than crop_max {self.crop_max}")
         return self
+
+    @classmethod
+    def recognises(cls, head: bytes) -> bool:
+        """By the signature; two letters of it may also begin a text."""
+        from ssl_core.data import pictures, sniff
+
+        return pictures.kind_of(head) is not None and not sniff.is_text(head)
+
+    @classmethod
+    def from_member(cls, member: Member) -> dict[str, bytes]:
+        """A picture file; see `ssl_core.data.picture_rows.from_member`."""
+        from ssl_core.data import picture_rows
+
+        return {"image": picture_rows.from_member(member)}
+
+    @classmethod
+    def from_row(cls, values: Mapping[str, Any]) -> dict[str, bytes]:
+        """A picture file; see `ssl_core.data.picture_rows.from_value`."""
+        from ssl_core.data import picture_rows
+
+        return {"image": picture_rows.from_value(values["image"])}
+
+    @classmethod
+    def examine(cls, content: Mapping[str, bytes]) -> Examined:
+        """Lengths are the shorter sides in pixels. Every picture is decoded once, as a proof."""
+        from ssl_core.data import picture_rows
+
+        return picture_rows.examine(content["image"])
+
+    @classmethod
+    def facts(cls, lengths: array[int], measures: Mapping[str, array[int]]) -> dict[str, Any]:
+        """Median `width` and `height`; `channels` is 1 where every picture is grey, else 3."""
+        from ssl_core.data.profile import spread
+
+        sides = {name: spread(measures[name])["median"] for name in ("width", "height")}
+        return {**sides, "channels": max(measures["channels"])}
+
+    @classmethod
+    def near(cls, sketches: list[Any]) -> NDArray[np.bool_]:
+        """See `ssl_core.data.duplicates.near_pictures`."""
+        from ssl_core.data import duplicates
+
+        return duplicates.near_pictures(sketches)
 
     def prepare(self, dataset: Path, out: Path, tokenizer: Path | None, progress: Callable[[int, int], None]) -> None:
         """See `ssl_core.data.image_shards.prepare`; a tokenizer means nothing here."""

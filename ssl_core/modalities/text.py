@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ssl_core.modalities.base import Modality, Source, Unit
+from ssl_core.modalities.base import Column, Examined, Modality, Source, Unit
 
 if TYPE_CHECKING:
+    from array import array
+
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from ssl_core.batch import Tokens
+    from ssl_core.data.archives import Member
     from ssl_core.spec import EncoderSpec
 
 
@@ -36,6 +41,8 @@ class TextModality(Modality):
     formats: ClassVar[tuple[str, ...]] = (
         ".txt", ".jsonl", ".csv", ".tsv", ".parquet", ".zip", ".tar", ".tar.gz", ".tgz",
     )  # fmt: skip
+    columns: ClassVar[dict[str, Column]] = {"text": Column(usual=("text", "content", "document", "sentence", "body"))}
+    catch_all: ClassVar[bool] = True
     views: ClassVar[dict[str, Unit]] = {"packed": "row", "plain": "document", "span": "document"}
 
     @model_validator(mode="after")
@@ -45,6 +52,46 @@ class TextModality(Modality):
                 f"span_min <= span_max <= max_length must hold, got {self.span_min}, {self.span_max}, {self.max_length}"
             )
         return self
+
+    @classmethod
+    def recognises(cls, head: bytes) -> bool:
+        """Whatever can be UTF-8."""
+        from ssl_core.data import sniff
+
+        return sniff.is_text(head)
+
+    @classmethod
+    def from_member(cls, member: Member) -> dict[str, bytes]:
+        """A document; see `ssl_core.data.texts.from_member`."""
+        from ssl_core.data import texts
+
+        return {"text": texts.from_member(member)}
+
+    @classmethod
+    def from_row(cls, values: Mapping[str, Any]) -> dict[str, bytes]:
+        """A document; see `ssl_core.data.texts.clean`."""
+        from ssl_core.data import texts
+
+        return {"text": texts.clean(values["text"])}
+
+    @classmethod
+    def examine(cls, content: Mapping[str, bytes]) -> Examined:
+        """Lengths are characters."""
+        from ssl_core.data import texts
+
+        return texts.examine(content["text"])
+
+    @classmethod
+    def facts(cls, lengths: array[int], measures: Mapping[str, array[int]]) -> dict[str, Any]:
+        """`characters` of all rows."""
+        return {"characters": sum(lengths)}
+
+    @classmethod
+    def near(cls, sketches: list[Any]) -> NDArray[np.bool_]:
+        """See `ssl_core.data.duplicates.near_texts`."""
+        from ssl_core.data import duplicates
+
+        return duplicates.near_texts(sketches)
 
     def prepare(self, dataset: Path, out: Path, tokenizer: Path | None, progress: Callable[[int, int], None]) -> None:
         """See `ssl_core.data.text_shards.prepare`."""
