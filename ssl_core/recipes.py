@@ -32,12 +32,6 @@ from ssl_core.tasks.base import Task
 __all__ = ["Estimate", "estimate", "resolve"]
 
 Spec = TypeVar("Spec", PretrainSpec, FinetuneSpec)
-_BATCH = {
-    ("text", "cpu"): 32, ("text", "gpu"): 256, ("documents", "cpu"): 128, ("documents", "gpu"): 512,
-    ("image", "cpu"): 256, ("image", "gpu"): 512,
-}  # fmt: skip
-_SMALL_POOL = 100_000_000
-"""Characters."""
 _GPU_BYTES = 141 * 10**9
 """The largest single GPU in common use; the worker itself answers with class `oom` where its own is smaller."""
 
@@ -132,29 +126,7 @@ def _modality(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts, base: Mo
             text = "leave modality out or send the base model's: its tokenizer and picture size belong to its weights"
             raise SpecError("modality_mismatch", text, "modality")
         return base.modality
-    return spec.modality or _recipe_modality(dataset)
-
-
-def _recipe_modality(dataset: DatasetFacts) -> Modality:
-    """What the data asks for.
-
-    Text: a vocabulary that the pool can fill (one entry for about 400 characters, 512 to 16,384), and one case, where
-    the pool is too small to learn a word twice. Image: the pictures' own size up to 64 px; grey pictures are not
-    mirrored, since they are mostly writing, digits or scans; of pictures under 16 px a crop must keep half.
-    """
-    if dataset.modality == "text":
-        size = max(512, min(16_384, dataset.characters // 400 // 512 * 512))
-        small = dataset.characters < _SMALL_POOL
-        shape = {"vocab_size": size, "lowercase": small, "max_length": 256}
-        return MODALITIES["text"].model_validate(shape)
-    if dataset.modality == "image":
-        side = max(8, min(64, dataset.width, dataset.height))
-        channels = dataset.channels or 3
-        look: dict[str, Any] = {"size": side, "channels": channels, "flip": channels == 3}
-        if side < 16:
-            look |= {"crop_min": 0.5, "jitter": 0.0, "grey_probability": 0.0}
-        return MODALITIES["image"].model_validate(look)
-    return MODALITIES[dataset.modality]()  # type: ignore[call-arg]
+    return spec.modality or MODALITIES[dataset.modality].suited(dataset)
 
 
 def _backbone(spec: PretrainSpec | FinetuneSpec, modality: Modality, base: ModelFacts | None) -> EncoderSpec:
@@ -213,8 +185,7 @@ def _pretrain(spec: PretrainSpec, dataset: DatasetFacts, modality: Modality, bac
     count = samples(dataset, modality, unit)
     fraction = 0.05 if spec.validation_fraction is None else spec.validation_fraction
     kept = max(1, count - round(count * fraction)) if count >= 10 else count
-    kind = "documents" if modality.name == "text" and unit == "document" else modality.name
-    usual = _BATCH[kind, spec.resources.queue]
+    usual = modality.batches[unit][spec.resources.queue == "gpu"]
     batch = _batch_size(spec.batch_size, usual, kept if unit == "document" else None)
     longest = 3_000 if spec.resources.queue == "cpu" else 50_000
     budget = spec.budget or Budget(steps=max(200, min(longest, 30 * kept // batch)))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from ssl_core.errors import SpecError
-from ssl_core.modalities import AnyModality
+from ssl_core.modalities import MODALITIES, AnyModality
 from ssl_core.objectives import AnyObjective
 from ssl_core.tasks import AnyTask
 from ssl_core.values import Value
@@ -69,11 +69,11 @@ _ROWS = (
     EncoderSpec(name="image-resnet50", family="resnet", width=64, depth=50),
 )
 BACKBONES: dict[str, EncoderSpec] = {row.name: row for row in _ROWS}
+_HAS_TOKENS = {"transformer": True, "convnet": False, "resnet": False}
 # Which modalities an encoder family reads, and whether it has tokens (an objective may need them).
 FAMILIES: dict[str, tuple[tuple[str, ...], bool]] = {
-    "transformer": (("text",), True),
-    "convnet": (("image",), False),
-    "resnet": (("image",), False),
+    family: (tuple(name for name, one in MODALITIES.items() if family in one.families), has_tokens)
+    for family, has_tokens in _HAS_TOKENS.items()
 }
 
 
@@ -277,6 +277,7 @@ class DatasetFacts(Value):
     width: int = Field(default=0, description="image: median width in pixels")
     height: int = Field(default=0, description="image: median height in pixels")
     channels: int = Field(default=0, description="image: 1 where every picture is grey, else 3")
+    numbers: dict[str, int] = Field(default_factory=dict, description="what else a modality's recipe asks for")
 
 
 class ModelFacts(Value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -23,6 +23,12 @@ _EXAMPLE: dict[str, Any] = {
 }  # fmt: skip
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=255)]
+COLUMNS = ("label", "file_name", *dict.fromkeys(name for one in MODALITIES.values() for name in one.columns))
+"""What an owner may say which column of theirs is."""
+if TYPE_CHECKING:
+    OurColumn: TypeAlias = str
+else:
+    OurColumn = Literal[COLUMNS]
 
 
 class DatasetError(BaseModel):
@@ -134,7 +140,7 @@ class DatasetForm(BaseModel):
 
     name: Name | None = None
     modality: str | None = None
-    columns: dict[Literal["text", "label", "image", "file_name"], ColumnName] = Field(default_factory=dict)
+    columns: dict[OurColumn, ColumnName] = Field(default_factory=dict)
     metadata: Metadata = Field(default_factory=dict, max_length=16)
 
     @field_validator("modality")

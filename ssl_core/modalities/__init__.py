@@ -14,4 +14,11 @@ if TYPE_CHECKING:
 else:
     AnyModality = union(MODALITIES)
 
-__all__ = ["MODALITIES", "AnyModality", "Modality"]
+
+
+def with_views(*views: str) -> tuple[str, ...]:
+    """Modalities that have all of these views: what an objective that needs nothing else fits."""
+    return tuple(name for name, one in MODALITIES.items() if set(views) <= one.views.keys())
+
+
+__all__ = ["MODALITIES", "AnyModality", "Modality", "with_views"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from ssl_core.values import Value
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ssl_core.batch import Inputs
     from ssl_core.data.archives import Member
     from ssl_core.data.intake import Reading, Upload
-    from ssl_core.spec import EncoderSpec
+    from ssl_core.spec import DatasetFacts, EncoderSpec
 
 Raw = Mapping[str, "NDArray[Any]"]
 """Arrays of one slice; first dimension is the number of samples."""
@@ -104,6 +104,10 @@ class Modality(Value):
     """Whole numbers that a canonical row has beside its content, by column."""
     catch_all: ClassVar[bool] = False
     """Takes lines, and tables whose columns tell nothing. One modality is so: text."""
+    families: ClassVar[tuple[str, ...]]
+    """Encoder families that read it."""
+    batches: ClassVar[dict[Unit, tuple[int, int]]] = {"row": (32, 256), "document": (128, 512)}
+    """The recipe's batch size of each unit, on a CPU and on a GPU."""
     views: ClassVar[dict[str, Unit]]
     """Every named view and its unit. `plain` is the deterministic one used to evaluate and to serve."""
 
@@ -138,6 +142,11 @@ class Modality(Value):
 
         What no field there is for goes into `{"numbers": {...}}`."""
         return {}
+
+    @classmethod
+    def suited(cls, dataset: DatasetFacts) -> Self:
+        """The recipe's settings for a dataset; here: the defaults."""
+        return cls.model_validate({})
 
     @classmethod
     def near(cls, sketches: list[Any]) -> NDArray[np.bool_]:

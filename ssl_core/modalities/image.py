@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ssl_core.data.archives import Member
-    from ssl_core.spec import EncoderSpec
+    from ssl_core.spec import DatasetFacts, EncoderSpec
 
 
 class ImageModality(Modality):
@@ -47,6 +47,8 @@ class ImageModality(Modality):
             usual=("image", "picture", "img"), media=("image/jpeg", "image/jpg", "image/png", "image/webp")
         )
     }
+    families: ClassVar[tuple[str, ...]] = ("convnet", "resnet")
+    batches: ClassVar[dict[Unit, tuple[int, int]]] = {"document": (256, 512)}
     measures: ClassVar[tuple[str, ...]] = ("width", "height", "channels")
     views: ClassVar[dict[str, Unit]] = {"plain": "document", "light": "document", "global": "document"}
 
@@ -91,6 +93,17 @@ class ImageModality(Modality):
 
         sides = {name: spread(measures[name])["median"] for name in ("width", "height")}
         return {**sides, "channels": max(measures["channels"])}
+
+    @classmethod
+    def suited(cls, dataset: DatasetFacts) -> ImageModality:
+        """The pictures' own size up to 64 px; grey pictures are not mirrored, since they are mostly writing, digits or
+        scans; of pictures under 16 px a crop must keep half."""
+        side = max(8, min(64, dataset.width, dataset.height))
+        channels = dataset.channels or 3
+        look: dict[str, Any] = {"size": side, "channels": channels, "flip": channels == 3}
+        if side < 16:
+            look |= {"crop_min": 0.5, "jitter": 0.0, "grey_probability": 0.0}
+        return cls.model_validate(look)
 
     @classmethod
     def near(cls, sketches: list[Any]) -> NDArray[np.bool_]:

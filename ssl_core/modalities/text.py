@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
     from ssl_core.batch import Tokens
     from ssl_core.data.archives import Member
-    from ssl_core.spec import EncoderSpec
+    from ssl_core.spec import DatasetFacts, EncoderSpec
+
+
+_SMALL_POOL = 100_000_000
+"""Characters."""
 
 
 class TextModality(Modality):
@@ -43,6 +47,7 @@ class TextModality(Modality):
     )  # fmt: skip
     columns: ClassVar[dict[str, Column]] = {"text": Column(usual=("text", "content", "document", "sentence", "body"))}
     catch_all: ClassVar[bool] = True
+    families: ClassVar[tuple[str, ...]] = ("transformer",)
     views: ClassVar[dict[str, Unit]] = {"packed": "row", "plain": "document", "span": "document"}
 
     @model_validator(mode="after")
@@ -85,6 +90,13 @@ class TextModality(Modality):
     def facts(cls, lengths: array[int], measures: Mapping[str, array[int]]) -> dict[str, Any]:
         """`characters` of all rows."""
         return {"characters": sum(lengths)}
+
+    @classmethod
+    def suited(cls, dataset: DatasetFacts) -> TextModality:
+        """A vocabulary that the pool can fill (one entry for about 400 characters, 512 to 16,384), and one case, where
+        the pool is too small to learn a word twice."""
+        size = max(512, min(16_384, dataset.characters // 400 // 512 * 512))
+        return cls(vocab_size=size, lowercase=dataset.characters < _SMALL_POOL, max_length=256)
 
     @classmethod
     def near(cls, sketches: list[Any]) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from ssl_core.modalities import with_views
 from ssl_core.objectives.base import Objective
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class MaskedLanguageModelling(Objective):
     )
     whole_word: bool = Field(default=False, description="hide whole words instead of single tokens")
 
-    modalities: ClassVar[tuple[str, ...]] = ("text",)
+    modalities: ClassVar[tuple[str, ...]] = with_views("packed")
     views: ClassVar[tuple[str, ...]] = ("packed",)
     encoders: ClassVar[tuple[str, ...]] = ("transformer",)
     paper: ClassVar[str] = "BERT, Devlin et al. 2019, https://arxiv.org/abs/1810.04805"

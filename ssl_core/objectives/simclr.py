@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from ssl_core.modalities import with_views
 from ssl_core.objectives.base import Objective
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class SimCLR(Objective):
     projector_dim: int = Field(default=128, ge=8, le=8192, description="size of the projected vector")
     projector_layers: int = Field(default=2, ge=1, le=4, description="linear layers of the projector")
 
-    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    modalities: ClassVar[tuple[str, ...]] = with_views("global")
     views: ClassVar[tuple[str, ...]] = ("global", "global")
     paper: ClassVar[str] = "SimCLR, Chen et al. 2020, https://arxiv.org/abs/2002.05709"
 

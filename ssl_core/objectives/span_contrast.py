@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from ssl_core.modalities import with_views
 from ssl_core.objectives.base import Objective
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class SpanContrast(Objective):
     )
     mask_probability: float = Field(default=0.15, ge=0.05, le=0.6, description="share of tokens hidden")
 
-    modalities: ClassVar[tuple[str, ...]] = ("text",)
+    modalities: ClassVar[tuple[str, ...]] = with_views("span")
     views: ClassVar[tuple[str, ...]] = ("span", "span")
     encoders: ClassVar[tuple[str, ...]] = ("transformer",)
     paper: ClassVar[str] = (

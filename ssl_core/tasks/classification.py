@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from ssl_core.modalities import with_views
 from ssl_core.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Classification(Task):
         "null = the best of 1 to 1000 by cross-validation on the labels",
     )
 
-    modalities: ClassVar[tuple[str, ...]] = ("text", "image")
+    modalities: ClassVar[tuple[str, ...]] = with_views("plain")
     views: ClassVar[tuple[str, ...]] = ("light",)
     paper: ClassVar[str] = "LP-FT, Kumar et al. 2022, https://arxiv.org/abs/2202.10054"
     best_metric: ClassVar[str] = "accuracy"
