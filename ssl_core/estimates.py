@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from pydantic import Field
 
@@ -17,7 +18,7 @@ _PROCESS_BYTES = 400 * 2**20
 """Interpreter, torch and its libraries."""
 _RESNET_PARAMETERS = {18: 11_200_000, 50: 23_500_000}
 # float32 values kept for the backward pass, per input pixel and unit of first-stage width.
-_CONV_VALUES = {"convnet": 8.0, "resnet18": 10.0, "resnet50": 42.0}
+_CONV_VALUES = {"convnet": 13.0, "resnet18": 10.0, "resnet50": 42.0}
 
 
 class Estimate(Value):
@@ -70,8 +71,9 @@ def encoder_parameters(backbone: EncoderSpec, modality: Modality) -> int:
         return int(backbone.depth * layer + int(getattr(modality, "vocab_size", 0)) * width + positions)
     if backbone.family == "resnet":
         return int(_RESNET_PARAMETERS[backbone.depth] * (width / 64) ** 2)
-    widths = [width * 2 ** min(stage, 3) for stage in range(backbone.depth)]
-    return int(sum(9 * before * after for before, after in zip([3, *widths], widths, strict=False)) * 2)
+    widths = [width * 2**stage for stage in range(backbone.depth)]
+    stages = sum(9 * before * after + 18 * after * after for before, after in pairwise(widths))
+    return 9 * width * (3 + width) + stages
 
 
 def memory_bytes(backbone: EncoderSpec, modality: Modality, batch_size: int, views: tuple[str, ...], half: bool) -> int:
@@ -92,6 +94,6 @@ def memory_bytes(backbone: EncoderSpec, modality: Modality, batch_size: int, vie
         kept += int(0.2 * tokens) * int(getattr(modality, "vocab_size", 0)) * 4 * 3
     else:
         name = f"resnet{backbone.depth}" if backbone.family == "resnet" else "convnet"
-        pixels = int(getattr(modality, "size", 32)) ** 2 / (1 if backbone.stem == "small" else 16)
+        pixels = int(getattr(modality, "size", 32)) ** 2 / {"small": 1, "medium": 4, "large": 16}[backbone.stem]
         kept = int(_CONV_VALUES[name] * batch_size * len(views) * pixels * backbone.width * value)
     return _PROCESS_BYTES + _BYTES_PER_PARAMETER * parameters + kept

@@ -39,8 +39,8 @@ class EncoderSpec(Value):
     norm_epsilon: float = Field(default=1e-5, gt=0, le=1e-2)
     rotary_base: float = Field(default=10_000.0, ge=100, le=1e7, description="longest rotary wavelength / 2 pi")
     dropout: float = Field(default=0.0, ge=0.0, le=0.5)
-    stem: Literal["small", "large"] = Field(
-        default="small", description="conv nets: small = stride 1, for pictures up to 64 px"
+    stem: Literal["small", "medium", "large"] = Field(
+        default="small", description="conv nets: stride 1, 2 or 4 (ResNet: small or large)"
     )
 
     @model_validator(mode="after")
@@ -49,6 +49,8 @@ class EncoderSpec(Value):
             raise ValueError(f"width {self.width} must be divisible by twice the heads ({self.heads})")
         if self.family == "resnet" and self.depth not in (18, 50):
             raise ValueError(f"a resnet has depth 18 or 50, not {self.depth}")
+        if self.family == "resnet" and self.stem == "medium":
+            raise ValueError("a resnet has a stem small or large, not medium")
         return self
 
 
@@ -64,7 +66,7 @@ _ROWS = (
     _text("base", 768, 12, 12),
     _text("large", 1024, 24, 16),
     EncoderSpec(name="image-convnet-tiny", family="convnet", width=32, depth=3),
-    EncoderSpec(name="image-convnet", family="convnet", width=64, depth=4),
+    EncoderSpec(name="image-convnet", family="convnet", width=64, depth=3, stem="medium"),
     EncoderSpec(name="image-resnet18", family="resnet", width=64, depth=18),
     EncoderSpec(name="image-resnet50", family="resnet", width=64, depth=50),
 )
