@@ -18,13 +18,15 @@ from sqlalchemy.orm import Session
 
 from app.auth.guard import principal
 from app.errors import Unprocessable
-from app.idempotency import Repeatable, in_flight, keep, kept, key_of
+from app.idempotency import Repeatable, in_flight, keep, kept, key_of, replay
 from app.platform import Platform, session_scope
 from app.protocol import check_accept, read_json
 from app.responses import ERRORS
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Digest = Callable[[Request], Coroutine[Any, Any, bytes]]
 _LIMIT = "max_body_bytes"
+_DIGEST = "digest_of_body"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -56,6 +58,26 @@ def body_limit(size: int) -> Callable[[F], F]:
     return mark
 
 
+def streamed(digest: Digest) -> Callable[[F], F]:
+    """Mark a route (below its path decorator) that reads its own body as it comes.
+
+    It tells what it read with `body_was`; `digest` reads a repeated body to the same end, and does nothing else.
+    """
+
+    def mark(endpoint: F) -> F:
+        setattr(endpoint, _DIGEST, digest)
+        return endpoint
+
+    return mark
+
+
+def body_was(request: Request, digest: bytes) -> None:
+    """What a streamed body was, so that the kept reply is for this body and no other."""
+    asked: Repeatable | None = getattr(request.state, "repeatable", None)
+    if asked is not None:
+        request.state.repeatable = asked.with_body(digest)
+
+
 class EdgeRoute(APIRoute):
     """Checks what comes before a handler, and keeps the reply of a POST that carries a key."""
 
@@ -67,6 +89,7 @@ class EdgeRoute(APIRoute):
         wants_json = self.body_field is not None and not isinstance(self.body_field.field_info, Form)
         required = wants_json and self.body_field is not None and self.body_field.field_info.is_required()
         limit: int | None = getattr(self.endpoint, _LIMIT, None)
+        digest: Digest | None = getattr(self.endpoint, _DIGEST, None)
 
         async def guarded(request: Request) -> Response:
             if produced:
@@ -76,7 +99,7 @@ class EdgeRoute(APIRoute):
             if wants_json:
                 body = await _parse(request, required, limit)
             asked = await _repeatable(request, body) if request.method == "POST" else None
-            return await handle(request) if asked is None else await _once(request, asked, handle)
+            return await handle(request) if asked is None else await _once(request, asked, handle, digest)
 
         return guarded
 
@@ -103,11 +126,11 @@ async def _repeatable(request: Request, body: bytes) -> Repeatable | None:
         return None
     asking = await principal(request)
     plain = Repeatable(asking.project_id, request.url.path, key, "")
-    # A streamed body is not read twice: its declared length tells most other bodies apart.
+    # What no JSON reader has read is either empty or a stream, whose own digest comes later.
     return plain.with_body(body or request.headers.get("content-length", "").encode())
 
 
-async def _once(request: Request, asked: Repeatable, handle: Handler) -> Response:
+async def _once(request: Request, asked: Repeatable, handle: Handler, digest: Digest | None) -> Response:
     platform: Platform = request.app.state.platform
     flying: set[tuple[str, str, str]] = request.app.state.in_flight
     mark = (asked.project_id, asked.path, asked.key)
@@ -116,15 +139,15 @@ async def _once(request: Request, asked: Repeatable, handle: Handler) -> Respons
     flying.add(mark)
     # The mark is lifted when the request ends, after its commit (app/middleware.py).
     request.scope.setdefault("lift", []).append(lambda: flying.discard(mark))
-    replay = await run_in_threadpool(kept, platform, asked)
-    if replay is not None:
-        return replay
+    known = await run_in_threadpool(kept, platform, asked)
+    if known is not None:
+        return replay(known, asked if digest is None else asked.with_body(await digest(request)))
     request.state.repeatable = asked
     response = await handle(request)
     if 200 <= response.status_code < 300 and not getattr(request.state, "reply_kept", False):
         session: Session | None = getattr(request.state, "session", None)
         reply = getattr(request.state, "reply_without_secret", None) or bytes(response.body)
-        await run_in_threadpool(_keep, platform, session, asked, reply, response.status_code)
+        await run_in_threadpool(_keep, platform, session, request.state.repeatable, reply, response.status_code)
     return response
 
 

@@ -50,7 +50,7 @@ class Repeatable:
     body_sha256: str
 
     def with_body(self, body: bytes) -> Repeatable:
-        """The same with the digest of its body; a streamed body is not read twice and keeps the empty digest."""
+        """The same with the digest of its body."""
         return replace(self, body_sha256=hashlib.sha256(body).hexdigest())
 
 
@@ -69,12 +69,15 @@ def key_of(request: Request) -> str | None:
     return key
 
 
-def kept(platform: Platform, asked: Repeatable) -> Response | None:
-    """The reply kept for the same key, path and body; another body raises 422."""
+def kept(platform: Platform, asked: Repeatable) -> KeptReply | None:
+    """The reply kept for the same key and path."""
     with read_scope(platform) as session:
         row = session.get(KeptReply, (asked.project_id, asked.path, asked.key))
-        if row is None or row.created_ms < now_ms(session) - KEPT_MS:
-            return None
+        return None if row is None or row.created_ms < now_ms(session) - KEPT_MS else row
+
+
+def replay(row: KeptReply, asked: Repeatable) -> Response:
+    """The kept reply once more; another body raises 422."""
     if row.body_sha256 != asked.body_sha256:
         message = "This Idempotency-Key was used before, with another body; use a new key for a new request."
         raise Unprocessable("idempotency_key_reused", message, "Idempotency-Key")

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from pydantic import ValidationError
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -36,7 +37,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The application. Connects to nothing: a database that is down shows in /readyz, not as a dead process (F8)."""
     platform = Platform.open(settings or get_settings())
     configure_logging(platform.settings.log_level)
-    app = FastAPI(
+    # `/docs` is served from the installed package: a platform of one's own asks nothing of anybody else's server.
+    app = FastAPIOffline(
         title="Groundwork",
         version="1",
         description=DESCRIPTION,
@@ -44,6 +46,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
         redirect_slashes=False,
         redoc_url=None,
+        static_url="/docs/assets",
+        swagger_ui_parameters={"validatorUrl": None},
     )
     app.state.platform = platform
     app.state.in_flight = set()

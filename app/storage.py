@@ -25,8 +25,11 @@ from app.errors import InsufficientStorage, TooLarge, Unavailable
 
 BLOCK = 1 << 20  # bytes handed on at a time
 _JOINED = 256 << 10  # bytes worth a thread of their own
-# (bytes of a piece, pieces in flight): what bounds the memory of an upload. 5 MiB is the smallest part S3 takes.
+# (bytes of a piece, pieces in flight): what bounds the memory of an upload. 5 MiB is the smallest part S3 takes, and
+# it takes at most 10,000, so that an object which may grow past 48 GiB is sent in larger ones.
 _S3_PIECES = (5 << 20, 2)
+_S3_MOST_PIECES = 10_000
+_S3_LARGEST_PIECE = 512 << 20  # 10,000 of them are the largest object that S3 keeps
 _LOCAL_PIECES = (1 << 20, 1)
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*/?")
 _READ_SECONDS = "3600s"  # obstore counts the whole body, not the silence between two chunks
@@ -47,7 +50,6 @@ class Store:
     def __init__(self, backend: LocalStore | S3Store, folder: Path | None) -> None:
         self._backend = backend
         self._folder = folder
-        self._pieces = _S3_PIECES if folder is None else _LOCAL_PIECES
 
     @classmethod
     def open(cls, url: str) -> Store:
@@ -63,11 +65,14 @@ class Store:
         raise ValueError(f"GROUNDWORK_STORE_URL must start with file:/// or s3://, not {parts.scheme!r}")
 
     async def put_stream(self, key: str, chunks: AsyncIterable[bytes], limit: int | None = None) -> Stored:
-        """Write an async stream under `key`; over `limit` bytes raises `TooLarge` and leaves nothing behind."""
+        """Write an async stream under `key`; over `limit` bytes raises `TooLarge` and leaves nothing behind.
+
+        Give a limit where more than 48 GiB may come: an S3 store takes its pieces so large that they suffice.
+        """
         seen = _Seen(limit)
         with _translated():
             stream = seen.watch_async(chunks)
-            piece, flying = self._pieces
+            piece, flying = self._pieces(limit)
             await obstore.put_async(self._backend, _checked(key), stream, chunk_size=piece, max_concurrency=flying)
             await run_in_threadpool(self._make_durable, key)
         return Stored(key, seen.size, seen.digest.hexdigest())
@@ -77,7 +82,7 @@ class Store:
         seen = _Seen(limit)
         chunks = [content] if isinstance(content, bytes) else content
         with _translated():
-            piece, flying = self._pieces
+            piece, flying = self._pieces(limit)
             obstore.put(self._backend, _checked(key), seen.watch(chunks), chunk_size=piece, max_concurrency=flying)
             self._make_durable(key)
         return Stored(key, seen.size, seen.digest.hexdigest())
@@ -146,6 +151,13 @@ class Store:
             return None
         disk = os.statvfs(self._folder)
         return disk.f_bavail * disk.f_frsize
+
+    def _pieces(self, limit: int | None) -> tuple[int, int]:
+        """How large a piece is, and how many are in flight, for an object of at most `limit` bytes."""
+        if self._folder is not None:
+            return _LOCAL_PIECES
+        smallest, flying = _S3_PIECES
+        return min(max(smallest, -(-(limit or 0) // _S3_MOST_PIECES)), _S3_LARGEST_PIECE), flying
 
     def _make_durable(self, key: str) -> None:
         """The bytes and the names leading to them survive a power cut before anybody is told of them (R14)."""

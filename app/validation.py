@@ -33,7 +33,7 @@ def refusal(errors: Sequence[dict[str, Any]], body: Any) -> Unprocessable:
     error = errors[0]
     source, *path = error["loc"]
     kind = str(error["type"])
-    param = ".".join(_named(path, body, kind)) if source == "body" else ".".join(str(part) for part in path)
+    param = ".".join(_named(path, body, error)) if source == "body" else ".".join(str(part) for part in path)
     code = _code(kind)
     if source == "query" and param == "limit":
         code = "invalid_limit"
@@ -53,27 +53,38 @@ def _code(kind: str) -> str:
     return "type_error" if kind.endswith(("_type", "_parsing", "_from_float")) else "invalid_value"
 
 
-def _named(path: Sequence[str | int], body: Any, kind: str) -> list[str]:
-    """The path as the user wrote it: tags and branches of unions are the validator's own, and not in the body."""
-    named: list[str] = []
-    here = body
-    for position, part in enumerate(path):
-        last = position == len(path) - 1
-        inside = _step(here, part)
-        if inside is not None:
-            here = inside[0]
-            named.append(str(part))
-        elif last and kind == "missing":
-            named.append(str(part))
-    return named
+def _named(path: Sequence[str | int], body: Any, error: dict[str, Any]) -> list[str]:
+    """The path as the user wrote it: tags and branches of unions are the validator's own, and not in the body.
+
+    A tag may be called like a field (`stage`): then the reading counts that ends at the value the error is about.
+    """
+    missing = error["type"] == "missing"
+
+    def rank(reading: _Reading) -> tuple[bool, int]:
+        named, end = reading
+        return end == error.get("input"), len(named)
+
+    named, end = max(_readings(list(path[:-1] if missing else path), body), key=rank)
+    absent = missing and not (isinstance(end, list) and isinstance(path[-1], str))
+    return [*named, str(path[-1])] if absent and path else named
 
 
-def _step(here: Any, part: str | int) -> tuple[Any] | None:
+_Reading = tuple[list[str], Any]  # the parts of the path that are the user's, and the value they lead to
+
+
+def _readings(path: list[str | int], here: Any) -> list[_Reading]:
+    """Each part is either a step into the body or the validator's own; at most 2^depth readings, one as a rule."""
+    if not path:
+        return [([], here)]
+    part, rest = path[0], path[1:]
+    skipped = _readings(rest, here)
     if isinstance(here, dict) and part in here:
-        return (here[part],)
-    if isinstance(here, list) and isinstance(part, int) and part < len(here):
-        return (here[part],)
-    return None
+        inside = here[str(part)]
+    elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+        inside = here[part]
+    else:
+        return skipped
+    return [([str(part), *named], end) for named, end in _readings(rest, inside)] + skipped
 
 
 def _message(error: dict[str, Any], name: str, kind: str) -> str:

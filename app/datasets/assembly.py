@@ -28,7 +28,8 @@ async def complete(platform: Platform, project_id: str, upload_id: str, body: Up
     made = service.new_dataset_id()
     md5 = hashlib.md5(usedforsecurity=False)
     try:
-        stored = await platform.store.put_stream(service.upload_key(made), _joined(platform.store, planned.keys, md5))
+        joined = _joined(platform.store, planned.keys, md5)
+        stored = await platform.store.put_stream(service.upload_key(made), joined, planned.upload.bytes)
     except FileNotFoundError:
         # Another request has completed or cancelled it meanwhile and its parts are gone: say what that came to.
         again = await run_in_threadpool(_plan, platform, project_id, upload_id, body)

@@ -9,12 +9,12 @@ from fastapi.concurrency import run_in_threadpool
 
 from app.datasets import forms, removal, service
 from app.datasets.file_schemas import FileDeleted, FileList, FileObject, as_file, check_file_form
-from app.datasets.intake import Form, receive
+from app.datasets.intake import Form, digest_of_form, receive
 from app.datasets.submission import submit_file
 from app.datasets.tables import Dataset
 from app.deps import PageDep, PlatformDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep, StoreDep, WriteKey
 from app.downloads import Download, file_response
-from app.edge import api_router
+from app.edge import api_router, streamed
 from app.pagination import paginate
 
 router = api_router("files")
@@ -24,6 +24,7 @@ FilePath = Annotated[
 
 
 @router.post("/files", response_model=FileObject, **forms.FILE)
+@streamed(digest_of_form)
 async def create_file(request: Request, key: WriteKey, platform: PlatformDep) -> Response:
     """Upload one file; it becomes a dataset with the same id, so everything of `/v1/datasets` works on it."""
     made, limit = service.new_dataset_id(), platform.settings.max_upload_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.datasets.schemas import COLUMNS
+from app.datasets.schemas import OUR_COLUMNS
 from app.errors import ApiError
 from app.responses import ErrorReply
 from ssl_core.modalities import MODALITIES
@@ -75,7 +75,7 @@ DATASET: dict[str, Any] = {
             "columns": {
                 **_TEXT,
                 "contentMediaType": "application/json",
-                "description": f"JSON: which columns of yours hold ours; ours are {', '.join(COLUMNS)}",
+                "description": f"JSON: which columns of yours hold ours; ours are {', '.join(OUR_COLUMNS)}",
                 "examples": ['{"text": "body", "label": "topic"}'],
             },
             "metadata": {

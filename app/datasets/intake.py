@@ -7,6 +7,8 @@ Whatever breaks off leaves nothing: no bytes, no row, and its promise of room is
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from app.datasets import quota
 from app.datasets.multipart import Event, FormParser, PartBytes, PartEnd, PartStart, boundary_of, malformed
+from app.edge import body_was
 from app.errors import ApiError, InsufficientStorage, TooLarge, Unprocessable, UnsupportedMedia
 from app.platform import Platform, session_scope
 from app.storage import Store, Stored
@@ -28,6 +31,7 @@ REFRESH_SECONDS = 60.0
 STEP = 64 << 20  # room asked for at a time where the sender does not say how much comes
 SLACK = 1 << 20  # of a declared length that may be fields and boundaries
 MAX_FIELD = 64 << 10
+_Part = tuple[str, str | None, str]  # name, filename, sha256 of the content
 DRAIN = 16 << 20  # a refused body larger than this is not read to its end
 
 
@@ -51,6 +55,8 @@ class Received:
     filename: str
     fields: dict[str, str]
     hold: str | None
+    body: bytes
+    """The form as `digest_of_form` would tell it."""
 
 
 @dataclass
@@ -100,6 +106,7 @@ async def receive(request: Request, platform: Platform, form: Form, project_id: 
     room = _Room(platform, project_id)
     try:
         received = await _take(request, platform.store, form, room)
+        body_was(request, received.body)
         try:
             yield received
         except ApiError:
@@ -122,7 +129,7 @@ async def _take(request: Request, store: Store, form: Form, room: _Room) -> Rece
         raise TooLarge("too_large", f"The file is larger than the {form.max_bytes} bytes allowed.", form.file)
     await room.ensure(declared if declared is not None else STEP)
     events = _events(request, parser, room)
-    taker = _Taker(store, form)
+    taker = _Taker(store, form, form.max_bytes if declared is None else min(declared, form.max_bytes))
     try:
         async for event in events:
             if isinstance(event, PartStart):
@@ -141,12 +148,15 @@ class _Taker:
 
     store: Store
     form: Form
+    limit: int
     stored: Stored | None = None
     filename: str = ""
     fields: dict[str, str] = field(default_factory=dict)
+    parts: list[_Part] = field(default_factory=list)
 
     async def part(self, start: PartStart, events: AsyncIterator[Event]) -> None:
         name = start.name
+        content = ""
         if name in self.fields or (name == self.form.file and self.stored is not None):
             raise Unprocessable("duplicate_field", f"`{name}` is given twice; send it once.", name)
         if name == self.form.file:
@@ -154,21 +164,46 @@ class _Taker:
                 raise Unprocessable("filename_missing", "Send this part as a file, with a filename.", name)
             self.form.check(self.fields)
             self.filename = start.filename
-            self.stored = await self.store.put_stream(self.form.key, _content(events), self.form.max_bytes)
+            self.stored = await self.store.put_stream(self.form.key, _content(events), self.limit)
             if self.stored.size == 0:
                 raise Unprocessable("empty", "The file is empty.", name)
+            content = self.stored.sha256
         elif name in self.form.fields:
             self.fields[name] = await _field(name, _content(events))
+            content = hashlib.sha256(self.fields[name].encode()).hexdigest()
         else:
             allowed = ", ".join(sorted({self.form.file, *self.form.fields}))
             raise Unprocessable(
                 "unknown_field", f"`{name[:80]}` is not a field of this form; {allowed} are.", name[:80]
             )
+        self.parts.append((name, start.filename, content))
 
     def received(self, hold: str | None) -> Received:
         if self.stored is None:
             raise Unprocessable("missing_field", f"`{self.form.file}` is required.", self.form.file)
-        return Received(self.stored, self.filename, self.fields, hold)
+        return Received(self.stored, self.filename, self.fields, hold, _told(self.parts))
+
+
+async def digest_of_form(request: Request) -> bytes:
+    """What tells this form from another: names, filenames and the digests of what came. Keeps nothing.
+
+    Raises ApiError as `receive` does for a form that cannot be read, and 413 `too_large`.
+    """
+    parser = FormParser(boundary_of(request.headers.get("content-type", "")))
+    most = request.app.state.platform.settings.max_upload_bytes + SLACK
+    parts: list[_Part] = []
+    events = _events(request, parser, _Room(request.app.state.platform, None), most)
+    async for event in events:
+        if isinstance(event, PartStart):
+            digest = hashlib.sha256()
+            async for content in _content(events):
+                await run_in_threadpool(digest.update, content)
+            parts.append((event.name, event.filename, digest.hexdigest()))
+    return _told(parts)
+
+
+def _told(parts: list[_Part]) -> bytes:
+    return json.dumps(parts).encode()
 
 
 async def _content(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
@@ -194,10 +229,12 @@ async def _field(name: str, content: AsyncIterator[bytes]) -> str:
     return text
 
 
-async def _events(request: Request, parser: FormParser, room: _Room) -> AsyncIterator[Event]:
+async def _events(request: Request, parser: FormParser, room: _Room, most: int | None = None) -> AsyncIterator[Event]:
     seen = 0
     async for block in _blocks(request):
         seen += len(block)
+        if most is not None and seen > most:
+            raise TooLarge("too_large", f"The body is larger than the {most} bytes allowed.")
         await room.ensure(seen)
         for event in await run_in_threadpool(parser.feed, block):
             yield event

@@ -9,7 +9,7 @@ from fastapi import Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from app.datasets import files_routes, forms, removal, service, uploads_routes
-from app.datasets.intake import Form, receive
+from app.datasets.intake import Form, digest_of_form, receive
 from app.datasets.schemas import (
     BadRowList,
     DatasetDeleted,
@@ -24,7 +24,7 @@ from app.datasets.submission import submit_dataset
 from app.datasets.tables import Dataset
 from app.deps import PageDep, PlatformDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep, StoreDep, WriteKey
 from app.downloads import Download, file_response
-from app.edge import api_router
+from app.edge import api_router, streamed
 from app.pagination import paginate
 from app.storage import Store
 
@@ -33,6 +33,7 @@ DatasetPath = Annotated[str, Path(max_length=64, description="id of the dataset"
 
 
 @router.post("/datasets", status_code=201, response_model=DatasetObject, **forms.DATASET)
+@streamed(digest_of_form)
 async def create_dataset(request: Request, key: WriteKey, platform: PlatformDep) -> Response:
     """Upload one file as a dataset; a job then ingests it, so poll `GET /v1/datasets/{id}` until it is `ready`.
 

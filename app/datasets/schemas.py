@@ -12,7 +12,7 @@ from app.errors import ApiError, Unprocessable
 from app.pagination import Listing
 from app.protocol import parse_json
 from app.validation import refusal
-from ssl_core.modalities import MODALITIES
+from ssl_core.modalities import COLUMNS, MODALITIES
 from ssl_core.spec import Metadata
 
 _EXAMPLE: dict[str, Any] = {
@@ -23,12 +23,12 @@ _EXAMPLE: dict[str, Any] = {
 }  # fmt: skip
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=255)]
-COLUMNS = ("label", "file_name", *dict.fromkeys(name for one in MODALITIES.values() for name in one.columns))
+OUR_COLUMNS = ("label", "file_name", *COLUMNS)
 """What an owner may say which column of theirs is."""
 if TYPE_CHECKING:
     OurColumn: TypeAlias = str
 else:
-    OurColumn = Literal[COLUMNS]
+    OurColumn = Literal[OUR_COLUMNS]
 
 
 class DatasetError(BaseModel):

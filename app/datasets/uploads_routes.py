@@ -18,9 +18,9 @@ from app.datasets.file_schemas import (
     as_part,
     as_upload,
 )
-from app.datasets.intake import Form, Received, receive
+from app.datasets.intake import Form, Received, digest_of_form, receive
 from app.deps import PlatformDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep, StoreDep, WriteKey
-from app.edge import api_router
+from app.edge import api_router, streamed
 from app.errors import ApiError
 from app.ids import new_id
 from app.platform import Platform, read_scope, session_scope
@@ -45,6 +45,7 @@ def get_upload(upload_id: UploadPath, key: ReadKey, session: ReadSessionDep) -> 
 
 
 @router.post("/uploads/{upload_id}/parts", **{**forms.PART, "responses": forms.UPLOAD_ERRORS | _GONE})
+@streamed(digest_of_form)
 async def create_part(upload_id: UploadPath, request: Request, key: WriteKey, platform: PlatformDep) -> PartObject:
     """Add a part, in any order and several at once. The same bytes sent again are the same part.
 

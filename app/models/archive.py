@@ -19,11 +19,13 @@ from app.platform import Platform, session_scope
 from app.storage import Store, Stored
 
 _DATE = (1980, 1, 1, 0, 0, 0)
+_ENTRY_BYTES = 4096  # more than the zip and a manifest made here spend on one file
 
 
 async def make_archive(platform: Platform, model_id: str, files: list[StoredFile]) -> Stored:
     """Write the zip to the store and note its size and digest. Two at once write the same bytes; the last one stays."""
-    stored = await platform.store.put_stream(archive_key(model_id), zip_stream(platform.store, files))
+    most = sum(file["size"] + _ENTRY_BYTES for file in files) + _ENTRY_BYTES
+    stored = await platform.store.put_stream(archive_key(model_id), zip_stream(platform.store, files), most)
     await run_in_threadpool(_note, platform, model_id, stored)
     return stored
 

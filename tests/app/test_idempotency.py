@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -15,7 +16,7 @@ from app.errors import Conflict
 from app.idempotency import KEPT_MS, KeptReply, Repeatable, forget_expired, keep
 from app.platform import Platform, read_scope, session_scope
 from tests.app import probe
-from tests.app.conftest import Api
+from tests.app.conftest import Api, make_settings, serve
 
 
 @pytest.fixture
@@ -120,6 +121,47 @@ def test_a_streamed_post_is_kept_in_the_transaction_of_its_own_work(named: Api) 
     other = named.client.post("/v1/streamed", content=b"abcd", headers=headers)
     assert first.status_code == 201 and first.content == again.content
     assert other.status_code == 422 and other.json()["error"]["code"] == "idempotency_key_reused"
+
+
+FORMS = {
+    "/v1/datasets": ("file", {"name": "pool"}),
+    "/v1/files": ("file", {"purpose": "pretrain"}),
+}
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_a_form_is_repeated_only_with_the_same_file(api: Api, path: str) -> None:
+    name, fields = FORMS[path]
+
+    def upload(content: bytes, filename: str = "a.txt", **changed: str) -> httpx2.Response:
+        file = {name: (filename, content)}
+        return api.client.post(path, data=fields | changed, files=file, headers={"Idempotency-Key": "k1"})
+
+    first, again = upload(b"one\n"), upload(b"one\n")
+    assert first.status_code in (200, 201) and first.content == again.content
+    assert again.headers["idempotency-replayed"] == "true"
+    for other in (upload(b"two\n"), upload(b"one\n", "b.txt"), upload(b"one\n", name="pond", purpose="batch")):
+        assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")
+    assert len(api.client.get("/v1/datasets").json()["data"]) == 1
+
+
+def test_a_part_is_repeated_only_with_the_same_bytes(api: Api) -> None:
+    begun = {"filename": "a.txt", "bytes": 8, "purpose": "pretrain", "mime_type": "text/plain"}
+    url = f"/v1/uploads/{api.client.post('/v1/uploads', json=begun).json()['id']}/parts"
+    headers = {"Idempotency-Key": "k1"}
+    first, again, other = (
+        api.client.post(url, files={"data": content}, headers=headers) for content in (b"one\n", b"one\n", b"two\n")
+    )
+    assert first.status_code == 200 and first.content == again.content
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")
+
+
+def test_a_repeated_form_over_the_cap_is_cut_off(sqlite_url: str, tmp_path: Path) -> None:
+    for api in serve(make_settings(sqlite_url, tmp_path, max_upload_bytes=1000)):
+        headers = {"Idempotency-Key": "k1"}
+        api.client.post("/v1/datasets", files={"file": ("a.txt", b"one\n")}, headers=headers)
+        huge = api.client.post("/v1/datasets", files={"file": ("a.txt", b"x" * 2_000_000)}, headers=headers)
+        assert (huge.status_code, huge.json()["error"]["code"]) == (413, "too_large")
 
 
 def test_a_kept_reply_is_forgotten_after_a_day(named: Api) -> None:

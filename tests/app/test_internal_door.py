@@ -245,6 +245,11 @@ def test_a_sample_is_listed_and_its_file_served(api: Api, worker: Worker) -> Non
         (metrics_event(1, 1, **{"x" * 101: 1.0}), "values"),
         (metrics_event(1, 1, loss="NaN"), "values"),
         (message_event(0, "note"), "seq"),
+        ({"seq": 0, "time": 0.0, "type": "stage", "stage": "training"}, "events.0.seq"),
+        ({"time": 0.0, "type": "stage", "stage": "training"}, "events.0.seq"),
+        ({"seq": 1, "time": 0.0, "type": "stage", "stage": "resting"}, "events.0.stage"),
+        ({"seq": 1, "time": 0.0, "type": "stage"}, "events.0.stage"),
+        ({"seq": 1, "time": 0.0, "type": "stage", "stage": "training", "x": 1}, "events.0.x"),
         ({"seq": 1, "time": 0.0, "type": "invented"}, "events"),
     ],
 )

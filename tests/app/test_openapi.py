@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,3 +55,11 @@ def test_the_framework_s_own_error_shape_is_nowhere(document: dict[str, Any]) ->
 def test_the_docs_page_is_served(shared_api: Api) -> None:
     page = shared_api.anonymous.get("/docs")
     assert page.status_code == 200 and "swagger-ui" in page.text
+
+
+def test_the_docs_page_asks_nothing_of_another_server(shared_api: Api) -> None:
+    page = shared_api.anonymous.get("/docs").text
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(assets) >= 3 and not [each for each in assets if "//" in each]
+    for each in assets:
+        assert len(shared_api.anonymous.get(each).content) > 1000, each

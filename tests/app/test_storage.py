@@ -195,3 +195,20 @@ def test_two_writers_of_one_key_leave_one_whole_object(tmp_path: Path) -> None:
 def test_an_unknown_kind_of_store_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="GROUNDWORK_STORE_URL must start with"):
         Store.open("ftp://host/folder")
+
+
+def test_pieces_grow_with_what_may_come_so_that_ten_thousand_suffice(
+    s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    bucket = f"b{os.urandom(6).hex()}"
+    client.create_bucket(Bucket=bucket)
+    store = Store.open(f"s3://{bucket}/prefix")
+    pieces = []
+    for limit in (None, 80_000 * MB):
+        asyncio.run(store.put_stream("large", chunks(*[bytes(MB)] * 16), limit))
+        pieces.append(client.head_object(Bucket=bucket, Key="prefix/large")["ETag"].strip('"').partition("-")[2])
+    assert pieces == ["4", "2"], "5 MiB apiece where nothing is said, 8 MiB where 80,000 MiB may come"
