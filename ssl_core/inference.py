@@ -4,7 +4,8 @@
     model.embed(["some text"])                       # (1, D) float32
     model.predict(["some text"])                     # [{"label": ..., "probabilities": {...}}]
 
-An item is a string or a list of token ids (text), or the bytes of a JPEG, PNG or WebP file (image). A text longer
+An item is a string or a list of token ids (text), the bytes of a JPEG, PNG or WebP file (image), or, where a modality
+has several columns of content, a mapping of them. A text longer
 than the model reads (`max_length` tokens) is cut there; `token_counts` says how many tokens were used.
 B samples, N tokens or patches, D = `embed_dim`.
 """
@@ -35,7 +36,7 @@ from ssl_core.spec import FAMILIES, EncoderSpec
 from ssl_core.tasks import AnyTask, Task
 
 Pooling = Literal["mean", "cls", "max"]
-Item = str | list[int] | bytes
+Item = str | list[int] | bytes | Mapping[str, str | bytes]
 FORMAT = "groundwork-1"
 VALUES_PER_TOKEN = 192
 """A picture is weighed as one token for each 8 x 8 colour pixels when batches are cut."""
@@ -83,7 +84,7 @@ class LoadedModel:
             DataError: `invalid_input`, `empty_input` or the decoder's code; `param` is `input[<number>]`.
         """
         for number, item in enumerate(items):
-            _check_kind(item, number, self.modality.name)
+            _check_kind(item, number, self.modality)
         try:
             raw = self.modality.collate(list(items), self.folder)
         except DataError as error:
@@ -217,15 +218,17 @@ def _load_weights(nets: Nets, path: Path, encoder_only: bool) -> None:
         raise CheckpointError("invalid_model", words, path.name) from error
 
 
-def _check_kind(item: Item, number: int, modality: str) -> None:
-    """Text in a text model, pictures in an image model, neither empty."""
+def _check_kind(item: Item, number: int, modality: Modality) -> None:
+    """Texts in the columns of text, files in those of files, none empty."""
     where = f"input[{number}]"
-    wanted = {"text": (str, list), "image": (bytes,)}.get(modality, (bytes, str))
-    if not isinstance(item, wanted):
-        kind = "picture" if isinstance(item, bytes) else "text"
-        raise DataError("wrong_modality", f"this is a model for {modality} and the input is a {kind}", where)
-    if not item or (isinstance(item, str) and not item.strip()):
-        raise DataError("empty_input", "the input is empty", where)
+    content: Mapping[str, object] = item if isinstance(item, Mapping) else dict.fromkeys(modality.columns, item)
+    for name, column in modality.columns.items():
+        value = content.get(name)
+        if not isinstance(value, bytes if column.media else (str, list)):
+            kind = "file, such as a picture" if isinstance(value, bytes) else "text"
+            raise DataError("wrong_modality", f"this is a model for {modality.name} and the input is a {kind}", where)
+        if not value or (isinstance(value, str) and not value.strip()):
+            raise DataError("empty_input", "the input is empty", where)
 
 
 def _as_input(param: str | None) -> str | None:

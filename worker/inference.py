@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hmac
 import math
 import sys
@@ -21,7 +20,7 @@ import structlog
 import torch
 import uvicorn
 from anyio import to_thread
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -30,6 +29,7 @@ from starlette.routing import Route
 
 from ssl_core.errors import CheckpointError, EngineError
 from ssl_core.inference import Item, LoadedModel, load
+from ssl_core.modalities import COLUMNS, MODALITIES
 from worker.inference_batcher import Batcher, Work
 from worker.inference_errors import Busy, InferenceError, Refused
 from worker.inference_files import ModelFiles
@@ -45,24 +45,30 @@ class _Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class InputItem(_Closed):
-    """Exactly one of its fields."""
+class InputItem(RootModel[dict[str, str | list[int]]]):
+    """`{"tokens": [...]}`, or the content of a modality by column; files as base64."""
 
-    text: str | None = None
-    tokens: list[int] | None = None
-    image: str | None = None
+    model_config = ConfigDict(strict=True)
 
     def item(self, number: int) -> Item:
         """What `ssl_core.inference` reads. Raises Refused `invalid_input`."""
-        given = [value for value in (self.text, self.tokens, self.image) if value is not None]
-        if len(given) != 1:
-            raise Refused(422, "invalid_input", "an item has exactly one of text, tokens, image", f"input[{number}]")
-        if self.image is None:
-            return given[0]
-        try:
-            return base64.b64decode(self.image, validate=True)
-        except binascii.Error as error:
-            raise Refused(422, "invalid_input", "image is not base64", f"input[{number}]") from error
+        where, tokens = f"input[{number}]", self.root.get("tokens")
+        if isinstance(tokens, list) and len(self.root) == 1:
+            return tokens
+        if not any(self.root.keys() == one.columns.keys() for one in MODALITIES.values()):
+            known = "; ".join(", ".join(one.columns) for one in MODALITIES.values())
+            raise Refused(422, "invalid_input", f"an item has exactly one of these: tokens; {known}", where)
+        content = {name: _content(name, value, where) for name, value in self.root.items()}
+        return content if len(content) > 1 else next(iter(content.values()))
+
+
+def _content(name: str, value: str | list[int], where: str) -> str | bytes:
+    if not isinstance(value, str):
+        raise Refused(422, "invalid_input", f"{name} is not a string", where)
+    try:
+        return base64.b64decode(value, validate=True) if COLUMNS[name].media else value
+    except ValueError as error:
+        raise Refused(422, "invalid_input", f"{name} is not base64", where) from error
 
 
 class PredictRequest(_Closed):

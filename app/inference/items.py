@@ -10,9 +10,14 @@ from typing import Any
 
 from app.errors import Unprocessable
 from app.inference.schemas import MAX_CHARACTERS, MAX_INPUTS, MAX_TOKENS
+from ssl_core.modalities import COLUMNS, MODALITIES
+from ssl_core.modalities.base import Column
 
-_DATA_URI = re.compile(r"data:image/(?:jpeg|jpg|png|webp);base64,")
-_SHAPES = 'a string, a list of token ids, {"text": …}, {"image": "data:image/…;base64,…"} or {"dataset": …, "row": …}'
+_DATA_URI = re.compile(r"data:([a-z0-9.+/-]+);base64,")
+_VALUES = {name: f'"{name}": "data:{one.media[0]};base64,…"' if one.media else f'"{name}": …'
+           for name, one in COLUMNS.items()}  # fmt: skip
+_OBJECTS = ", ".join(f"{{{', '.join(_VALUES[name] for name in one.columns)}}}" for one in MODALITIES.values())
+_SHAPES = f'a string, a list of token ids, {_OBJECTS} or {{"dataset": …, "row": …}}'
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,16 @@ def _item(given: Any, param: str) -> Item:
 
 def _object(given: dict[str, Any], param: str) -> Item:
     match given:
-        case {"text": str(text), **rest} if not rest:
-            return {"text": _text(text, param)}
-        case {"image": str(uri), **rest} if not rest:
-            return {"image": _picture(uri, param)}
         case {"dataset": str(dataset), "row": int(row), **rest} if not rest and type(row) is int and row >= 0:
             return RowRef(dataset, row, param)
+    whole = any(given.keys() == one.columns.keys() for one in MODALITIES.values())
+    if whole and all(isinstance(value, str) for value in given.values()):
+        return {name: _content(COLUMNS[name], value, param) for name, value in given.items()}
     raise Unprocessable("invalid_input", f"`{param}` must be {_SHAPES}.", param)
+
+
+def _content(column: Column, value: str, param: str) -> str:
+    return _file(value, column.media, param) if column.media else _text(value, param)
 
 
 def _text(text: str, param: str) -> str:
@@ -101,12 +109,12 @@ def _tokens(tokens: list[Any], param: str) -> list[int]:
     return tokens
 
 
-def _picture(uri: str, param: str) -> str:
+def _file(uri: str, media: tuple[str, ...], param: str) -> str:
     """The base64 part of a data URI; what it holds is for the inference role to say."""
-    head = _DATA_URI.match(uri[:64])
-    if head is None:
-        words = "must be a data URI of a JPEG, PNG or WebP file, such as data:image/png;base64,…"
+    head = _DATA_URI.match(uri[:128])
+    if head is None or head[1] not in media:
+        words = f"must be a data URI, such as data:{media[0]};base64,…, of a file of type {', '.join(media)}"
         raise Unprocessable("invalid_input", f"`{param}` {words}", param)
     if head.end() == len(uri):
-        raise Unprocessable("empty_input", f"`{param}` is an empty picture.", param)
+        raise Unprocessable("empty_input", f"`{param}` is an empty file.", param)
     return uri[head.end() :]

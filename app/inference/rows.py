@@ -13,10 +13,11 @@ from typing import Any
 from app.datasets.service import StoredFile
 from app.errors import Unprocessable
 from app.storage import Store
+from ssl_core.modalities import MODALITIES
 
 
 def read_row(store: Store, files: Sequence[StoredFile], modality: str, row: int, param: str) -> dict[str, Any]:
-    """`{"text": …}` or `{"image": base64}` of row number `row`, counted from 0 over all files in order.
+    """The content, `{"text": …}` or `{"image": base64}`, of row number `row`, from 0 over all files in order.
 
     Raises:
         Unprocessable: `row_not_found` at `param`.
@@ -28,27 +29,24 @@ def read_row(store: Store, files: Sequence[StoredFile], modality: str, row: int,
         with parquet.ParquetFile(StoredReader(store, file["key"], file["size"]), buffer_size=1 << 16) as opened:
             rows = opened.metadata.num_rows
             if row < first + rows:
-                return _as_item(_value(opened, row - first, modality))
+                return _content(opened, row - first, [*MODALITIES[modality].columns])
             first += rows
     words = f"`{param}` asks for row {row}; the dataset has the rows 0 to {first - 1}."
     raise Unprocessable("row_not_found", words, param)
 
 
-def _value(opened: Any, row: int, column: str) -> Any:
-    """The cell of `column` at `row` of this file, streamed batch by batch."""
+def _content(opened: Any, row: int, columns: list[str]) -> dict[str, str]:
+    """The cells of `columns` at `row` of this file, streamed batch by batch; files as base64."""
     group = 0
     while row >= opened.metadata.row_group(group).num_rows:
         row -= opened.metadata.row_group(group).num_rows
         group += 1
-    for batch in opened.iter_batches(batch_size=64, row_groups=[group], columns=[column], use_threads=False):
+    for batch in opened.iter_batches(batch_size=64, row_groups=[group], columns=columns, use_threads=False):
         if row < batch.num_rows:
-            return batch.column(0)[row].as_py()
+            cells = {name: batch.column(name)[row].as_py() for name in columns}
+            return {k: v if isinstance(v, str) else base64.b64encode(v).decode() for k, v in cells.items()}
         row -= batch.num_rows
     raise EOFError("the row group is shorter than its footer says")
-
-
-def _as_item(value: Any) -> dict[str, Any]:
-    return {"text": value} if isinstance(value, str) else {"image": base64.b64encode(value).decode()}
 
 
 class StoredReader(io.RawIOBase):

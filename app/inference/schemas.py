@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from ssl_core.modalities import MODALITIES
+from ssl_core.modalities.base import Column
+
 MAX_INPUTS = 2048
 MAX_CHARACTERS = 1_000_000
 MAX_TOKENS = 100_000
@@ -20,12 +23,18 @@ def _object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, **closed}
 
 
+def _content(column: Column) -> dict[str, Any]:
+    """A string, or a file as a data URI."""
+    if not column.media:
+        return _TEXT
+    return {"type": "string", "description": f"`data:{column.media[0]};base64,…`; types: {', '.join(column.media)}"}
+
+
 _ITEM = {
     "anyOf": [
         _TEXT,
         _TOKENS,
-        _object(text=_TEXT),
-        _object(image={"type": "string", "description": "a JPEG, PNG or WebP file: `data:image/png;base64,…`"}),
+        *(_object(**{name: _content(column) for name, column in one.columns.items()}) for one in MODALITIES.values()),
         _object(dataset={"type": "string", "description": "a ready dataset"}, row={"type": "integer", "minimum": 0}),
     ]
 }

@@ -146,5 +146,7 @@ def test_validation_the_recipe_the_catalogue_and_the_upload_form_know_it(tmp_pat
         "assert {'mlm', 'text-small', 'classification'} <= listed and 'simclr' not in listed\n"
         "from app.datasets.schemas import read_form\n"
         "assert read_form({'modality': 'dna', 'columns': '{\"dna\": \"mine\"}'}).modality == 'dna'\n"
+        "from app.inference.items import read_input\n"
+        "assert read_input({'dna': 'ACGT'}) == [{'dna': 'ACGT'}]\n"
         "assert 'torch' not in sys.modules\n",
     )
