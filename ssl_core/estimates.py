@@ -73,7 +73,7 @@ def encoder_parameters(backbone: EncoderSpec, modality: Modality) -> int:
         return int(_RESNET_PARAMETERS[backbone.depth] * (width / 64) ** 2)
     widths = [width * 2**stage for stage in range(backbone.depth)]
     stages = sum(9 * before * after + 18 * after * after for before, after in pairwise(widths))
-    return 9 * width * (3 + width) + stages
+    return int(9 * width * (3 + width) + stages)
 
 
 def memory_bytes(backbone: EncoderSpec, modality: Modality, batch_size: int, views: tuple[str, ...], half: bool) -> int:
