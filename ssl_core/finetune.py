@@ -126,7 +126,7 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
         start.facts,
         classes,
         metrics,
-        state.best_step or state.step,
+        state.step if state.best is None else state.best_step,
         state.step,
         state.elapsed,
     )

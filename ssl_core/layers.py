@@ -99,7 +99,12 @@ class ProjectionHead(nn.Sequential):
 
 
 def masked_mean(x: Tensor, real: Tensor) -> Tensor:
-    """(B, D) mean of (B, T, D) over the slots where `real` (B, T) is True; zero for a row without any."""
-    weights = real.to(x.dtype)
-    total = torch.bmm(weights[:, None], x).squeeze(1)
+    """(B, D) mean of (B, T, D) over the slots where `real` (B, T) is True; zero for a row without any.
+
+    In float32 or better, also under autocast: bf16 cannot even count past 256 slots.
+    """
+    exact = torch.promote_types(x.dtype, torch.float32)
+    weights = real.to(exact)
+    with torch.autocast(x.device.type, enabled=False):
+        total = torch.bmm(weights[:, None], x.to(exact)).squeeze(1)
     return total / weights.sum(1, keepdim=True).clamp(min=1)

@@ -21,7 +21,7 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
 
 
 def choose_penalty(features: Tensor, labels: Tensor, weights: Tensor) -> float:
-    """The penalty of `PENALTIES` with the least held-out log-loss in stratified cross-validation, five-fold at most.
+    """The penalty of `PENALTIES` with the least held-out weighted log-loss in stratified cross-validation, five-fold at most.
 
     `USUAL_PENALTY` where a class has one sample only, or where there are more than `MANY` and it hardly matters.
 
@@ -42,7 +42,7 @@ def choose_penalty(features: Tensor, labels: Tensor, weights: Tensor) -> float:
             share = float((~held).double().mean())
             weight, bias = solve(features[~held], labels[~held], weights, penalty * share, iterations=60)
             logits = F.linear(features[held], weight, bias).double()
-            losses[at] += F.cross_entropy(logits, labels[held], reduction="sum").cpu()
+            losses[at] += F.cross_entropy(logits, labels[held], weights.double(), reduction="sum").cpu()
     return PENALTIES[int(losses.argmin())]
 
 

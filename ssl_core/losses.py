@@ -13,6 +13,16 @@ from torch.utils.checkpoint import checkpoint
 _CHUNK_VALUES = 2**26  # logits alive at once: 256 MB in float32
 
 
+def cosines(first: Tensor, second: Tensor) -> Tensor:
+    """(N, M) cosines of (N, D) and (M, D), in float32 or better also under autocast.
+
+    A cosine in bf16 is off by up to 0.004, which a temperature of 0.05 makes 0.08 of a logit.
+    """
+    exact = torch.promote_types(first.dtype, torch.float32)
+    with torch.autocast(first.device.type, enabled=False):
+        return F.normalize(first.to(exact), dim=1) @ F.normalize(second.to(exact), dim=1).T
+
+
 def info_nce(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Each vector finds its partner among the other side's: van den Oord et al. 2018, https://arxiv.org/abs/1807.03748.
 
@@ -25,7 +35,7 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor,
     Returns:
         The loss, and the share of vectors whose partner scores highest (detached).
     """
-    logits = F.normalize(first, dim=1) @ F.normalize(second, dim=1).T / temperature
+    logits = cosines(first, second) / temperature
     target = torch.arange(len(logits), device=logits.device)
     loss = 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
     with torch.no_grad():
@@ -45,8 +55,8 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, 
         The loss, and the share of vectors whose partner scores highest (detached).
     """
     count = len(first)
-    vectors = F.normalize(torch.cat([first, second]), dim=1)
-    logits = vectors @ vectors.T / temperature
+    vectors = torch.cat([first, second])
+    logits = cosines(vectors, vectors) / temperature
     logits = logits.masked_fill(torch.eye(2 * count, dtype=torch.bool, device=logits.device), float("-inf"))
     target = torch.arange(2 * count, device=logits.device).roll(count)
     with torch.no_grad():
@@ -87,5 +97,6 @@ def _chunk(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, weight
     """Weighted sums of the cross-entropy and of the hits."""
     logits = F.linear(hidden, weight, bias)
     losses = F.cross_entropy(logits, targets, reduction="none")
-    hits = (logits.detach().argmax(1) == targets).to(losses.dtype)
+    # `max` finds the place twice as fast as `argmax` on a CPU.
+    hits = (logits.detach().max(1).indices == targets).to(losses.dtype)
     return (losses * weights).sum(), (hits * weights).sum()

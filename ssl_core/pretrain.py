@@ -183,4 +183,8 @@ def _probe(
         raise SpecError("no_classes", "the probe's dataset needs labels of at least two classes", "probe.dataset")
     generator = np.random.Generator(np.random.Philox(key=[spec.seed, 5]))
     indices = np.sort(generator.permutation(indices)[:_PROBE_SAMPLES])
+    if np.unique(labels[indices], return_counts=True)[1].max() < 2:
+        # Half of each class is scored; a class of one has no such half.
+        text = "the probe's dataset needs a class with at least two labelled rows: one to fit, one to score"
+        raise SpecError("no_classes", text, "probe.dataset")
     return Labelled(source, indices, labels[indices])

@@ -104,9 +104,9 @@ class Loader:
     def read(self, step: int) -> Slice:
         """This process's share of a step, from the memory maps."""
         samples = self.samples(step)[distributed.rank() :: distributed.world_size()]
-        return read_slice(
-            self.source, self.unit, samples, sample_seeds(self.seed, step, torch.from_numpy(samples.copy()))
-        )
+        seeds = sample_seeds(self.seed, step, torch.from_numpy(samples.copy()))
+        # Long documents are opened at a random place, but `plain` is the beginning, as an encoder is used later.
+        return read_slice(self.source, self.unit, samples, seeds, from_start=set(self.views) == {"plain"})
 
     def batch(self, part: Slice, device: torch.device) -> Batch:
         """Move a slice to the device and make the views there."""
@@ -117,9 +117,12 @@ class Loader:
         return Prefetch(self, start)
 
 
-def read_slice(source: Source, unit: Unit, samples: NDArray[np.int64], seeds: Tensor | None) -> Slice:
-    """Raw tensors of some samples; `seeds` None = always a document's beginning, for deterministic views."""
-    arrays: Mapping[str, NDArray[Any]] = source.read(unit, samples, None if seeds is None else seeds.numpy())
+def read_slice(
+    source: Source, unit: Unit, samples: NDArray[np.int64], seeds: Tensor | None, from_start: bool = False
+) -> Slice:
+    """Raw tensors of some samples; `seeds` None or `from_start` = always a document's beginning."""
+    where = None if seeds is None or from_start else seeds.numpy()
+    arrays: Mapping[str, NDArray[Any]] = source.read(unit, samples, where)
     raw = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
     labels = None
     if unit == "document" and source.labels is not None:

@@ -39,7 +39,7 @@ def plain(raw: Mapping[str, Tensor], max_length: int) -> Tokens:
 
 
 def span(raw: Mapping[str, Tensor], seeds: Tensor, index: int, bounds: tuple[int, int]) -> Tokens:
-    """A random stretch of each document, (B, min(L, span_max)).
+    """A random stretch of each document, (B, T), T at most min(L, span_max).
 
     The document is cut at a random place of its middle half; views of even and odd `index` lie on different sides of
     it, so the two views of a pair share no token. The length is uniform in `bounds`, less where the side is shorter.
@@ -55,7 +55,11 @@ def span(raw: Mapping[str, Tensor], seeds: Tensor, index: int, bounds: tuple[int
     wanted = shortest + (size_at * (longest - shortest + 1)).long()
     size = torch.minimum(wanted, side)
     start = torch.where(right, cut, 0) + (start_at * (side - size + 1)).long()
-    slots = torch.arange(min(raw["ids"].shape[1], longest), device=seeds.device)
+    most = min(raw["ids"].shape[1], longest)
+    if size.device.type == "cpu":
+        # Asking for the longest span is free here; a GPU would have to be waited for.
+        most = int(size.max())
+    slots = torch.arange(most, device=seeds.device)
     at = (start[:, None] + slots).clamp(max=raw["ids"].shape[1] - 1)
     return _single(raw["ids"].gather(1, at).long(), size, raw["word_starts"].gather(1, at))
 

@@ -91,6 +91,24 @@ def test_the_chosen_penalty_has_the_least_held_out_loss_of_all() -> None:
     assert choose_penalty(features[order], labels[order], torch.ones(4)) == expected
 
 
+def test_the_penalty_is_chosen_by_the_loss_that_is_fitted() -> None:
+    features, labels = clouds(count=60, width=20)
+    weights = torch.tensor([1.0, 0.0, 0.0, 0.0])  # only one class counts, so no penalty can cost anything held out
+    alone = {penalty: torch.zeros(()) for penalty in PENALTIES}
+    for penalty in PENALTIES:
+        for fold in range(5):
+            place = torch.stack([(labels[:row] == labels[row]).sum() for row in range(60)])
+            held = place % 5 == fold
+            share = float((~held).double().mean())
+            weight, bias = solve(features[~held], labels[~held], weights, penalty * share)
+            logits = features[held] @ weight.T + bias
+            alone[penalty] = alone[penalty] + torch.nn.functional.cross_entropy(
+                logits, labels[held], weights.to(logits.dtype), reduction="sum"
+            )
+    expected = min(alone, key=lambda penalty: float(alone[penalty]))
+    assert choose_penalty(features, labels, weights) == expected
+
+
 def test_a_class_with_one_sample_gets_the_usual_penalty() -> None:
     assert choose_penalty(torch.randn(5, 3), torch.tensor([0, 0, 1, 1, 2]), torch.ones(3)) == USUAL_PENALTY
 

@@ -206,3 +206,13 @@ def test_views_of_the_wrong_kind_are_refused() -> None:
         transformer(SPECS[0])(picture)
     with pytest.raises(TypeError, match="reads pictures"):
         build_encoder(CONV[0], IMAGE)(text)
+
+
+def test_the_mean_of_a_row_is_exact_also_under_autocast() -> None:
+    x = (1 + torch.randn(2, 300, 8, generator=torch.Generator().manual_seed(0))).bfloat16()
+    real = torch.arange(300) < torch.tensor([[300], [259]])
+    expected = torch.stack([row[mine].double().mean(0) for row, mine in zip(x, real, strict=True)])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = masked_mean(x, real)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.double(), expected, rtol=1e-6, atol=1e-6)

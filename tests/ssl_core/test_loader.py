@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -106,3 +107,19 @@ def test_labels_come_with_documents_and_not_with_packed_rows(shards: Path) -> No
 
 def test_packed_rows_report_the_tokens_of_a_step(shards: Path) -> None:
     assert text_loader(shards, view="packed", batch_size=4).tokens_per_step() == 4 * datasets.TEXT.max_length
+
+
+def test_a_plain_view_begins_at_the_beginning_also_in_training(tmp_path: Path) -> None:
+    words = [f"{chr(0x4E00 + n)}" for n in range(8 * 24 + 200)]
+    columns = {"text": [" ".join(words)] * 4, "label": pa.array(["a", "b"] * 2), "source": ["toy.csv"] * 4}
+    characters = 4 * 2 * len(words)
+    profile = {"modality": "text", "characters": characters, "width": 0, "height": 0, "channels": 0}
+    modality = datasets.TEXT.model_copy(update={"tokenizer": "wordpiece", "vocab_size": 900})
+    data = datasets.write_dataset(tmp_path / "long", columns, profile)
+    source = modality.open(prepared(modality, data, tmp_path / "cache", None, MemoryContext(tmp_path)))
+    starts: dict[str, set[int]] = {}
+    for view in ("plain", "span"):
+        loader = Loader(source, modality, (view,), indices=np.arange(4), batch_size=4, seed=1)
+        starts[view] = {int(first) for step in range(3) for first in loader.read(step).raw["ids"][:, 0]}
+    assert starts["plain"] == {int(source.read("document", np.arange(1))["ids"][0, 0])}
+    assert len(starts["span"]) > 3

@@ -124,7 +124,33 @@ def test_the_vocabulary_loss_is_the_mean_over_places_that_count(chunk: int, monk
         assert torch.allclose(found, wanted, rtol=1e-10, atol=1e-14)
 
 
+def test_the_vocabulary_loss_under_autocast_is_summed_in_float32() -> None:
+    hidden, weight, bias, targets, weights = (tensor.detach().float() for tensor in vocabulary())
+    exact = vocabulary_loss(hidden, weight, bias, targets.long(), weights)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = vocabulary_loss(hidden.bfloat16(), weight, bias, targets.long(), weights)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(exact), rel=5e-3)
+
+
 def test_no_place_that_counts_gives_a_zero_loss() -> None:
     hidden, weight, bias, targets, weights = vocabulary()
     loss, _ = vocabulary_loss(hidden, weight, bias, targets, 0 * weights)
     assert float(loss.detach()) == 0
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("ours", [nt_xent, info_nce])
+def test_a_contrastive_loss_is_not_computed_in_bf16(ours: Any, half: bool) -> None:
+    generator = torch.Generator().manual_seed(4)
+    first = 1 + torch.randn(32, 64, generator=generator)
+    second = first + 1.5 * torch.randn(32, 64, generator=generator)
+    dtype = torch.bfloat16 if half else torch.float32
+    sides = [side.to(dtype).detach().clone().requires_grad_() for side in (first, second)]
+    exact = [side.detach().double().requires_grad_() for side in sides]
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = ours(*sides, 0.05)
+    expected, _ = ours(*exact, 0.05)
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    found, wanted = torch.autograd.grad(loss, sides)[0], torch.autograd.grad(expected, exact)[0]
+    assert (found.double() - wanted).norm() < (4e-3 if half else 1e-5) * wanted.norm()

@@ -322,6 +322,14 @@ def test_unlabelled_rows_cannot_be_a_probe(pool: Path, tmp_path: Path) -> None:
     assert execute(run_dir)["error"]["param"] == "probe.dataset"
 
 
+def test_a_probe_of_one_row_a_class_is_refused(pool: Path, tmp_path: Path) -> None:
+    few = datasets.text_dataset(tmp_path / "few", rows=3)
+    run_dir = tmp_path / "run"
+    datasets.order(run_dir, {**PRETRAIN, "probe": {"dataset": "ds_few"}}, {"ds_toy": pool, "ds_few": few})
+    error = execute(run_dir)["error"]
+    assert (error["code"], error["param"]) == ("no_classes", "probe.dataset")
+
+
 def test_an_unexpected_error_is_told_without_a_traceback(
     pool: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -171,6 +171,12 @@ def test_two_spans_of_a_document_are_contiguous_and_share_nothing(numbered: tupl
     assert first.ids.shape[1] == 8
 
 
+def test_spans_are_no_wider_than_the_longest_of_them(numbered: tuple[TextModality, TextSource]) -> None:
+    modality, source = numbered
+    view = modality.view("span", documents(source, [1] * 8), torch.arange(8))
+    assert view.ids.shape[1] == int((view.segments == 0).sum(1).max()) < 5
+
+
 def test_short_documents_give_what_they_have(numbered: tuple[TextModality, TextSource]) -> None:
     modality, source = numbered
     raw, seeds = documents(source, [1, 2] * 50), torch.arange(100)

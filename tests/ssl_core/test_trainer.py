@@ -119,6 +119,18 @@ def test_a_resumed_run_is_bit_identical_inside_an_epoch_and_at_its_boundary(shar
         assert first.points() | second.points() == whole.points()
 
 
+def test_a_resumed_run_in_bf16_is_bit_identical(shards: Path, tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"precision": "bf16", "budget": Budget(steps=15)}
+    whole = Run(shards, tmp_path / "whole", **fields)
+    assert not same(whole.nets, Run(shards, tmp_path / "fp32", budget=Budget(steps=15)).nets)
+    for steps in (1, 6):
+        folder = tmp_path / str(steps)
+        first = Run(shards, folder, **fields, context=StopAfter(folder, steps))
+        second = Run(shards, folder, **fields, resume=newest(folder))
+        assert same(whole.nets, second.nets)
+        assert first.points() | second.points() == whole.points()
+
+
 def test_resume_also_restores_the_generators_of_python_and_numpy(shards: Path, tmp_path: Path) -> None:
     Run(shards, tmp_path, context=StopAfter(tmp_path, 4))
     expected = (random.random(), float(np.random.rand()), float(torch.rand(1)))
