@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from app.redaction import redacted
+
 
 class ApiError(Exception):
     """One envelope: `{"error": {"message", "type", "param", "code"}}`."""
@@ -30,7 +32,7 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
+        self.message = redacted(message)  # a key sent in the wrong place is not told back, or to a log
         self.param = param
         self.headers = headers or {}
 

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.errors import ApiError, InsufficientStorage, Unavailable, Unprocessable
+from app.redaction import redacted
 from app.telemetry import route_template
 from app.validation import refusal
 from ssl_core.errors import EngineError
@@ -46,7 +47,7 @@ def internal_error() -> JSONResponse:
 
 def nothing_at(method: str, path: str) -> JSONResponse:
     """A path that no route serves."""
-    return _plain(404, "not_found", f"There is nothing at {method} {path[:200]}.", "invalid_request_error")
+    return _plain(404, "not_found", redacted(f"There is nothing at {method} {path[:200]}."), "invalid_request_error")
 
 
 def _plain(status: int, code: str, message: str, type: str, headers: dict[str, str] | None = None) -> JSONResponse:

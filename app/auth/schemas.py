@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,10 @@ from ssl_core.values import Value
 
 Name = Annotated[str, Field(min_length=1, max_length=200, examples=["laptop"])]
 _YEAR_3000 = 32_503_680_000
+_KEY: dict[str, Any] = {
+    "object": "api_key", "id": "key_01jd3w7k2x", "created_at": 1767225600, "name": "laptop",
+    "scopes": ["read", "write"], "expires_at": None, "revoked_at": None,
+}  # fmt: skip
 
 
 class KeyCreate(Value):
@@ -34,6 +38,8 @@ class KeyRotate(Value):
 
 class KeyShape(BaseModel):
     """A key; its secret is shown once, when it is made."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_KEY]})
 
     object: Literal["api_key"] = "api_key"
     id: str
@@ -71,6 +77,14 @@ class ProjectCreate(Value):
 class ProjectShape(BaseModel):
     """A project; the reply that makes it also holds its first admin key."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"object": "project", "id": "proj_01jd3w7aaa", "created_at": 1767225600, "name": "vision team"}
+            ]
+        }
+    )
+
     object: Literal["project"] = "project"
     id: str
     created_at: int = Field(description="unix seconds")
@@ -85,6 +99,10 @@ class ProjectShape(BaseModel):
 
 class Deleted(BaseModel):
     """What is gone."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"id": "key_01jd3w7k2x", "object": "api_key", "deleted": True}]}
+    )
 
     id: str
     object: Literal["api_key"] = "api_key"

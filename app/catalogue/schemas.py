@@ -4,9 +4,27 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.pagination import Listing
+
+_OBJECTIVE: dict[str, Any] = {
+    "object": "objective", "id": "mlm", "name": "mlm", "description": "Masked language modelling.",
+    "modalities": ["text"], "defaults": {"mask_probability": 0.3}, "encoders": ["transformer"], "views": ["tokens"],
+    "parameters": {"type": "object", "properties": {"mask_probability": {"type": "number", "default": 0.3}}},
+    "paper": "Devlin et al. 2019, https://arxiv.org/abs/1810.04805",
+}  # fmt: skip
+_TASK: dict[str, Any] = {
+    "object": "task", "id": "classification", "name": "classification", "description": "One label for each sample.",
+    "modalities": ["text", "image"], "defaults": {"mode": "full"}, "views": ["sample"], "paper": "",
+    "parameters": {"type": "object", "properties": {"mode": {"enum": ["full", "linear_probe"]}}},
+    "best_metric": "accuracy",
+}  # fmt: skip
+_BACKBONE: dict[str, Any] = {
+    "object": "backbone", "id": "text-small", "name": "text-small", "description": "transformer, 256 wide, 4 deep",
+    "modalities": ["text"], "defaults": {"width": 256, "depth": 4, "heads": 4}, "family": "transformer",
+    "parameters": {"type": "object", "properties": {"width": {"type": "integer"}}}, "has_tokens": True,
+}  # fmt: skip
 
 
 class _Entry(BaseModel):
@@ -21,6 +39,8 @@ class _Entry(BaseModel):
 class ObjectiveObject(_Entry):
     """A pretext objective."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_OBJECTIVE]})
+
     object: Literal["objective"] = "objective"
     encoders: list[str] = Field(description="encoder families it needs; empty = any of its modalities")
     views: list[str] = Field(description="the views of a sample it learns from")
@@ -30,6 +50,8 @@ class ObjectiveObject(_Entry):
 class TaskObject(_Entry):
     """A supervised task."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_TASK]})
+
     object: Literal["task"] = "task"
     views: list[str]
     paper: str
@@ -38,6 +60,8 @@ class TaskObject(_Entry):
 
 class BackboneObject(_Entry):
     """A named encoder shape; `defaults` is the whole shape."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_BACKBONE]})
 
     object: Literal["backbone"] = "backbone"
     family: str

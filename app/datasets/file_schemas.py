@@ -15,6 +15,10 @@ _FILE: dict[str, Any] = {
     "id": "ds_01jd3w8m6k", "object": "file", "bytes": 13_400_211, "created_at": 1767225600, "filename": "posts.jsonl",
     "purpose": "fine-tune", "status": "processed", "status_details": None, "expires_at": None,
 }  # fmt: skip
+_PART: dict[str, Any] = {
+    "id": "part_01jd3w8qqq", "object": "upload.part", "created_at": 1767225600, "upload_id": "upl_01jd3w8m6k",
+    "bytes": 67108864, "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}  # fmt: skip
 _UPLOAD: dict[str, Any] = {
     "id": "upl_01jd3w8m6k", "object": "upload", "bytes": 13_400_211, "created_at": 1767225600,
     "expires_at": 1767312000, "filename": "posts.jsonl", "mime_type": "application/jsonl", "purpose": "fine-tune",
@@ -48,6 +52,10 @@ class FileList(Listing[FileObject]):
 
 class FileDeleted(BaseModel):
     """The answer to a delete."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"id": "ds_01jd3w8m6k", "object": "file", "deleted": True}]}
+    )
 
     id: str
     object: Literal["file"] = "file"
@@ -90,6 +98,8 @@ class UploadComplete(BaseModel):
 
 class PartObject(BaseModel):
     """A durable part of an upload."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_PART]})
 
     id: str
     object: Literal["upload.part"] = "upload.part"

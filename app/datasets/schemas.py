@@ -72,6 +72,10 @@ class DatasetList(Listing[DatasetObject]):
 class DatasetDeleted(BaseModel):
     """The answer to a delete."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"id": "ds_01jd3w8m6k", "object": "dataset", "deleted": True}]}
+    )
+
     id: str
     object: Literal["dataset"] = "dataset"
     deleted: Literal[True] = True
@@ -88,7 +92,19 @@ class DatasetPreview(BaseModel):
 class DatasetProfile(BaseModel):
     """Counts, lengths, classes, duplicates (docs/contracts.md §3)."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "object": "dataset.profile", "id": "ds_01jd3w8m6k", "modality": "text", "rows": 1000,
+                    "labelled": 100, "classes": ["hockey", "space"], "class_counts": {"hockey": 52, "space": 48},
+                    "characters": 812_345, "lengths": {"min": 12, "median": 640, "p95": 2210, "max": 9001},
+                    "exact_duplicates": 3, "near_duplicates": 17, "near_duplicates_examined": 1000, "bad_rows": 1,
+                }
+            ]
+        },
+    )  # fmt: skip
 
     object: Literal["dataset.profile"] = "dataset.profile"
     id: str

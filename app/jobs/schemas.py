@@ -87,6 +87,11 @@ class JobList(Listing[JobObject]):
 class EventObject(BaseModel):
     """A line of the job's diary."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"id": "evt_01jd3w9bbb", "object": "job.event", "created_at": 1767225602, "type": "state", "level": "info",
+         "code": "running", "message": "The job is running.", "data": {"from": "queued", "to": "running"}}
+    ]})  # fmt: skip
+
     id: str
     object: Literal["job.event"] = "job.event"
     created_at: int
@@ -104,6 +109,11 @@ class EventList(Listing[EventObject]):
 class CheckpointObject(BaseModel):
     """A checkpoint that the job can resume from."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"id": "ckpt_01jd3w9ccc", "object": "job.checkpoint", "created_at": 1767225660, "step": 320, "attempt": 1,
+         "bytes": 41943040, "metrics": {"train/loss": 2.31}}
+    ]})  # fmt: skip
+
     id: str
     object: Literal["job.checkpoint"] = "job.checkpoint"
     created_at: int
@@ -119,6 +129,12 @@ class CheckpointList(Listing[CheckpointObject]):
 
 class SampleObject(BaseModel):
     """A picture or a text that the run made."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"id": "smp_01jd3w9ddd", "object": "job.sample", "created_at": 1767225660, "step": 320, "name": "fills",
+         "media_type": "text/plain", "caption": "masked words and what the model puts there",
+         "content_url": "/v1/jobs/job_01jd3w9aaa/samples/smp_01jd3w9ddd/content"}
+    ]})  # fmt: skip
 
     id: str
     object: Literal["job.sample"] = "job.sample"
@@ -145,6 +161,11 @@ class SeriesObject(BaseModel):
 class MetricsObject(BaseModel):
     """The job's curves."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"object": "job.metrics", "job_id": "job_01jd3w9aaa",
+         "series": [{"name": "train/loss", "steps": [10, 20, 30], "values": [9.1, 7.4, "nan"]}]}
+    ]})  # fmt: skip
+
     object: Literal["job.metrics"] = "job.metrics"
     job_id: str
     series: list[SeriesObject]
@@ -152,6 +173,11 @@ class MetricsObject(BaseModel):
 
 class LogsObject(BaseModel):
     """A piece of an attempt's raw output."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"object": "job.logs", "job_id": "job_01jd3w9aaa", "attempt": 1, "offset": 0, "next_offset": 22,
+         "text": "preparing 1,000 rows\\n"}
+    ]})  # fmt: skip
 
     object: Literal["job.logs"] = "job.logs"
     job_id: str

@@ -69,6 +69,10 @@ class ModelPatch(BaseModel):
 class ModelDeleted(BaseModel):
     """The answer to a delete, as OpenAI gives it."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"id": "mdl_01jd3w9qz2", "object": "model", "deleted": True}]}
+    )
+
     id: str
     object: Literal["model"] = "model"
     deleted: Literal[True] = True
@@ -76,6 +80,11 @@ class ModelDeleted(BaseModel):
 
 class ModelFileObject(BaseModel):
     """One file of a model folder."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"object": "model.file", "id": "model.safetensors", "created_at": 1767229200, "path": "model.safetensors",
+         "bytes": 5242880, "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}
+    ]})  # fmt: skip
 
     object: Literal["model.file"] = "model.file"
     id: str = Field(description="its path: fetch it at `/v1/models/{model}/files/{path}`")

@@ -42,6 +42,44 @@ def test_every_route_says_what_it_does_and_is_filed_under_a_known_tag(document: 
             assert set(operation.get("tags", [])) <= tags and operation.get("tags"), (name, operation.get("tags"))
 
 
+def examples(document: dict[str, Any], schema: dict[str, Any], deep: int = 3) -> Iterator[Any]:
+    """Every example in a schema, down through its references and lists."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    yield from schema.get("examples", [])
+    yield from [schema["example"]] if "example" in schema else []
+    inside = [*schema.get("properties", {}).values(), *schema.get("anyOf", []), *schema.get("oneOf", [])]
+    for each in [*inside, schema.get("items")] if deep else []:
+        yield from examples(document, each or {}, deep - 1)
+
+
+def test_every_route_shows_an_example(document: dict[str, Any]) -> None:
+    """Of its request or of its reply; a reply that is a file needs none."""
+    for name, operation in operations(document):
+        if " /v1/" not in name:
+            continue
+        good = [reply for status, reply in operation["responses"].items() if status.startswith("2")]
+        bodies = [operation.get("requestBody", {}), *good]
+        media = [pair for body in bodies for pair in body.get("content", {}).items()]
+        shown = [
+            example
+            for _, content in media
+            for example in (content.get("examples"), *examples(document, content.get("schema", {})))
+            if example
+        ]
+        assert shown or {kind for kind, _ in media} == {"application/octet-stream"}, name
+
+
+def test_every_error_in_the_document_comes_with_an_example_of_its_code(document: dict[str, Any]) -> None:
+    for name, operation in operations(document):
+        if " /v1/" not in name:
+            continue
+        for status, reply in operation["responses"].items():
+            if status >= "400":
+                error = reply["content"]["application/json"]["example"]["error"]
+                assert reply["description"] and error["code"] and error["message"] and error["type"], (name, status)
+
+
 def test_every_route_of_the_api_asks_for_a_key(document: dict[str, Any]) -> None:
     for name, operation in operations(document):
         if " /v1/" in name:

@@ -84,6 +84,8 @@ def body_of(operation: dict[str, Any], document: dict[str, Any]) -> dict[str, An
         return {"files": {"data": ("part", b"hello")}}
     if "application/json" not in content:
         return {}
+    if "examples" in content["application/json"]:
+        return {"json": next(iter(content["application/json"]["examples"].values()))["value"]}
     schema = content["application/json"]["schema"]
     found = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
     return {"json": found.get("example") or found["examples"][0]}
