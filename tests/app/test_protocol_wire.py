@@ -40,6 +40,8 @@ AMBIGUOUS = {
     "folded header": request("Host: a", "X-A: b", " c", method="GET"),
     "space before colon": request("Host : a", method="GET"),
     "bad length": request("Host: a", "Content-Length: -5"),
+    "bare line feeds": b"GET /v1/projects HTTP/1.1\nHost: a\n\n",
+    "one bare line feed": b"GET /v1/projects HTTP/1.1\r\nHost: a\nX-A: b\r\n\r\n",
     "bad chunk": request("Host: a", "Content-Type: application/json", "Transfer-Encoding: chunked", body="zz\r\n"),
 }
 
