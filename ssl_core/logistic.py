@@ -21,7 +21,8 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
 
 
 def choose_penalty(features: Tensor, labels: Tensor, weights: Tensor) -> float:
-    """The penalty of `PENALTIES` with the least held-out weighted log-loss in stratified cross-validation, five-fold at most.
+    """The penalty of `PENALTIES` with the least weighted log-loss held out in stratified cross-validation, at most
+    five-fold.
 
     `USUAL_PENALTY` where a class has one sample only, or where there are more than `MANY` and it hardly matters.
 

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from ssl_core.context import MemoryContext, RunContext, Stopped
 from ssl_core.durable import write_json
 from ssl_core.errors import SpecError
+from ssl_core.machine import keep_freed_memory
 from ssl_core.run_context import FileContext
 from ssl_core.spec import FinetuneSpec, IngestSpec, PretrainSpec, RunOrder
 from ssl_core.verdict import failure
@@ -98,6 +99,7 @@ def main(arguments: list[str]) -> int:
     workdir = Path(arguments[0]).resolve()
     (workdir / "result.json").unlink(missing_ok=True)
     _become_torchrun(workdir)
+    keep_freed_memory()
     if int(os.environ.get("RANK", "0")) > 0:
         return _follow(workdir)
     context = FileContext(workdir)

@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ssl_core.machine import cpu_precision
+
+_FAULTS = """
+import resource, sys
+from ssl_core.machine import keep_freed_memory
+if sys.argv[1] == "keep" and not keep_freed_memory():
+    sys.exit(77)
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+bytearray(2**26)
+before = faults()
+for _ in range(5):
+    bytearray(b"x") * 2**26
+print(faults() - before)
+"""
+
+
+def page_faults(how: str) -> int:
+    done = subprocess.run([sys.executable, "-c", _FAULTS, how], capture_output=True, text=True, timeout=60)
+    if done.returncode == 77:
+        pytest.skip("this C library has no mallopt")
+    return int(done.stdout)
+
+
+def test_memory_that_was_freed_is_used_again_without_page_faults() -> None:
+    assert page_faults("keep") < page_faults("usual") / 2
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     run_dir = tmp_path / "run"
     datasets.order(run_dir, {**PRETRAIN, "budget": {"steps": 60}}, {"ds_toy": pool}, checkpoints=kept)
     assert execute(run_dir)["status"] == "succeeded"
-    (message,) = datasets.events(run_dir, "message")
+    message = datasets.events(run_dir, "message")[0]
     assert message["code"] == "checkpoint_fallback" and "step-000000050" in message["message"]
     assert min(step for step, _ in datasets.series(run_dir)) == 41
 
@@ -320,6 +320,17 @@ def test_unlabelled_rows_cannot_be_a_probe(pool: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     datasets.order(run_dir, {**PRETRAIN, "probe": {"dataset": "ds_bare"}}, {"ds_toy": pool, "ds_bare": bare})
     assert execute(run_dir)["error"]["param"] == "probe.dataset"
+
+
+def test_a_first_solution_that_stays_the_best_is_said_to_be_of_step_zero(
+    base_model: Path, pool: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    spec = {**FINETUNE, "optimizer": {"learning_rate": 1e-12}}
+    datasets.order(run_dir, spec, {"ds_toy": pool}, base=BASE, model=str(base_model))
+    assert execute(run_dir)["status"] == "succeeded"
+    card = json.loads((run_dir / "artifact" / "card.json").read_text())
+    assert (card["best_step"], card["steps"] > 0) == (0, True)
 
 
 def test_a_probe_of_one_row_a_class_is_refused(pool: Path, tmp_path: Path) -> None:
