@@ -86,6 +86,15 @@ class Run:
         return {key: value for key, value in named.items() if not key[1].startswith(("time/", "throughput"))}
 
 
+class StopOnceFitted(MemoryContext):
+    """Asks for a stop as soon as the length of a `minutes` run is known: no matter how fast the machine is."""
+
+    def emit(self, type: str, **fields: Any) -> None:
+        super().emit(type, **fields)
+        if fields.get("code") == "schedule_fitted":
+            self.stop = "pause"
+
+
 class StopAfter(MemoryContext):
     """Says drain once `steps` steps are done."""
 
@@ -180,14 +189,13 @@ def test_every_budget_becomes_a_number_of_steps(
 
 def test_a_budget_of_minutes_fixes_its_schedule_and_a_resume_keeps_it(shards: Path, tmp_path: Path) -> None:
     budget = Budget(minutes=0.04)
-    first = Run(shards, tmp_path, budget=budget, context=StopAfter(tmp_path, 60))
+    first = Run(shards, tmp_path, budget=budget, context=StopOnceFitted(tmp_path))
     total = first.outcome.state.total_steps
-    assert total > 60
+    assert total >= first.outcome.state.step > 0
     assert [event["code"] for event in first.context.events if event["type"] == "message"] == ["schedule_fitted"]
     second = Run(shards, tmp_path, budget=budget, resume=newest(tmp_path))
     assert second.outcome.state.step == total == second.outcome.state.total_steps
-    assert second.outcome.state.elapsed > first.outcome.state.elapsed
-    assert second.outcome.state.elapsed < 2 * 0.04 * 60
+    assert second.outcome.state.elapsed >= first.outcome.state.elapsed
 
 
 def test_the_learning_rate_warms_up_and_decays(shards: Path, tmp_path: Path) -> None:
