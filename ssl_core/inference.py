@@ -162,12 +162,13 @@ class LoadedModel:
         return self.modality.view("plain", raw, torch.zeros(len(samples), dtype=torch.int64, device=self.device))
 
 
-def load(folder: Path, device: str = "cpu") -> LoadedModel:
+def load(folder: Path | str, device: str = "cpu") -> LoadedModel:
     """Open a model folder: every file is checked against its manifest before anything is read from it.
 
     Raises:
         CheckpointError: `invalid_model`, a file is missing, changed or not what `config.json` describes.
     """
+    folder = Path(folder)
     _verify(folder)
     config = _config(folder)
     spec = EncoderSpec.model_validate_json(json.dumps(config["backbone"]))
