@@ -31,7 +31,7 @@ LOAD_IN_A_FRESH_PROCESS = """
 import base64, json, sys
 from ssl_core.inference import load
 order = json.load(sys.stdin)
-items = [{"image": base64.b64decode(i["image"])} if "image" in i else i for i in order["items"]]
+items = [i["text"] if "text" in i else base64.b64decode(i["image"]) for i in order["items"]]
 print(json.dumps(load(order["folder"]).embed(items).tolist()))
 """
 
