@@ -54,9 +54,8 @@ class Bench:
     def _show(self, line: TaskID, title: str, job: Json) -> None:
         state = job.get("progress") or {}
         stage = state.get("stage") or job["status"]
-        self.progress.update(
-            line, completed=float(state.get("percent") or 0), description=f"{title}: {stage}"
-        )
+        done = float(state.get("percent") or 0) if stage == "training" else 0.0  # other stages count their own steps
+        self.progress.update(line, completed=min(done, 99.0), description=f"{title}: {stage}")
 
 
 def item_of(value: Any) -> Any:

@@ -97,12 +97,12 @@ class ImageModality(Modality):
     @classmethod
     def suited(cls, dataset: DatasetFacts) -> ImageModality:
         """The pictures' own size up to 64 px; grey pictures are not mirrored, since they are mostly writing, digits or
-        scans; of pictures under 16 px a crop must keep half."""
+        scans; of pictures under 16 px a crop must keep a third."""
         side = max(8, min(64, dataset.width, dataset.height))
         channels = dataset.channels or 3
         look: dict[str, Any] = {"size": side, "channels": channels, "flip": channels == 3}
         if side < 16:
-            look |= {"crop_min": 0.5, "jitter": 0.0, "grey_probability": 0.0}
+            look |= {"crop_min": 0.35, "jitter": 0.0, "grey_probability": 0.0}
         return cls.model_validate(look)
 
     @classmethod

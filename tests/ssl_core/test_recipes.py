@@ -113,7 +113,7 @@ def test_tiny_pictures_get_a_shallow_net_and_gentle_crops() -> None:
     digits = IMAGES.model_copy(update={"width": 8, "height": 8, "channels": 1})
     resolved = resolve(pretrain("simclr"), digits)
     assert resolved.backbone == BACKBONES["image-convnet-tiny"]
-    assert (resolved.modality.crop_min, resolved.modality.jitter) == (0.5, 0.0)
+    assert (resolved.modality.crop_min, resolved.modality.jitter) == (0.35, 0.0)
 
 
 def test_contrast_of_text_on_a_cpu_is_wide_and_shallow_and_on_a_gpu_deep() -> None:
