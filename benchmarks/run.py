@@ -1,0 +1,34 @@
+"""`make bench`: every measurement that needs nothing beside the project, one after the other.
+
+The engine alone (throughput, utilisation, memory), then the API under a 2 GB upload with polls beside it. Each prints
+its figures and keeps them under `benchmarks/results/` with date, device and command.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+from benchmarks.engine import device_name
+
+RESULTS = Path("benchmarks/results")
+
+
+def main() -> int:
+    """0 where every measurement ran."""
+    engine = subprocess.run([sys.executable, "-m", "benchmarks.engine", "--out", str(RESULTS)])
+    upload = subprocess.run([sys.executable, "-m", "benchmarks.upload"], stdout=subprocess.PIPE, text=True)
+    print(upload.stdout)
+    if upload.returncode == 0:
+        kept = {"date": date.today().isoformat(), "device": device_name(gpu=False), "command": "benchmarks.upload"}
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        figures = json.loads(upload.stdout)
+        (RESULTS / "upload.json").write_text(json.dumps({**kept, "figures": figures}, indent=1) + "\n")
+    return max(engine.returncode, upload.returncode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
