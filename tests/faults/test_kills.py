@@ -58,7 +58,7 @@ def submit(client: Client, dataset: str) -> str:
         objective={"name": "mlm"},
         backbone="text-tiny",
         budget={"steps": STEPS},
-        batch_size=32,
+        batch_size=16,
         checkpoint_every_steps=10,
         seed=7,
     )
