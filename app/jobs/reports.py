@@ -105,8 +105,9 @@ def _progress(job: Job, attempt: Attempt, events: Sequence[Event]) -> dict[str, 
         return None
     shown = dict(job.progress or {"stage": None, "step": 0, "total_steps": None})
     for event in seen:
-        if event.stage != shown["stage"]:  # a stage counts its own steps
-            shown = {"stage": event.stage, "step": 0, "total_steps": None}
+        if event.stage == "training" != shown["stage"]:  # it counts its own steps, not those of preparing
+            shown = {"stage": None, "step": 0, "total_steps": None}
+        shown["stage"] = event.stage
         if isinstance(event, ProgressEvent):
             fields = {"step", "total_steps", "examples_per_second", "eta_seconds"}
             shown |= event.model_dump(include=fields)

@@ -231,11 +231,13 @@ def as_sample(row: Sample) -> SampleObject:
 
 
 def _fields(job: Job) -> dict[str, Any]:
-    same = ("id", "type", "status", "progress", "spec", "resolved_spec", "result", "error")
+    same = ("id", "type", "status", "spec", "resolved_spec", "result", "error")
+    done = {"percent": 100.0} if job.status == "succeeded" else {}
     times = ("created_at", "started_at", "finished_at")
     return {
         **{name: getattr(job, name) for name in same},
         **{name: _seconds(getattr(job, name)) for name in times},
+        "progress": None if job.progress is None else {**job.progress, **done},
         "metadata": job.meta,
     }
 

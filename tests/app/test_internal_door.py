@@ -267,3 +267,19 @@ def test_floods_are_refused(api: Api, worker: Worker) -> None:
     assert (refused.status_code, refused.json()["error"]["code"]) == (422, "too_many_series")
     assert worker.post(ticket, "logs", offset=0, text="x" * 1_000_001).status_code == 413
     assert worker.post(ticket, "events", events=[metrics_event(1, 1, loss=1.0)]).json() == {"accepted_seq": 1}
+
+
+def test_training_counts_its_own_steps_and_later_stages_keep_them(api: Api, worker: Worker) -> None:
+    ticket = started(api, worker)
+    url = f"/v1/jobs/{ticket['job_id']}"
+
+    def shown(*events: dict[str, Any]) -> tuple[str, int]:
+        worker.post(ticket, "events", events=list(events))
+        progress = api.client.get(url).json()["progress"]
+        return progress["stage"], progress["step"]
+
+    preparing = {**progress_event(1, 300, total=300), "stage": "preparing"}
+    assert shown(preparing) == ("preparing", 300)
+    assert shown({"seq": 2, "time": 0.0, "type": "stage", "stage": "training"}) == ("training", 0)
+    assert shown(progress_event(3, 7)) == ("training", 7)
+    assert shown({"seq": 4, "time": 0.0, "type": "stage", "stage": "exporting"}) == ("exporting", 7)
