@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from ssl_core.backbones import EncoderSpec
 from ssl_core.modalities.base import Modality
-from ssl_core.spec import Budget, DatasetFacts, EncoderSpec
+from ssl_core.spec import Budget, DatasetFacts
 from ssl_core.values import Value
 
-_CHARACTERS_PER_TOKEN = 4.0
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 _BYTES_PER_PARAMETER = 16
 """fp32 weight, gradient and AdamW's two moments."""
 _PROCESS_BYTES = 400 * 2**20
@@ -30,22 +36,23 @@ class Estimate(Value):
     memory_bytes: int
 
 
-def samples(dataset: DatasetFacts, modality: Modality, unit: str) -> int:
-    """Samples of a dataset in that unit: documents are counted, packed rows predicted from four characters a token."""
-    if unit == "document":
-        return dataset.rows
-    length = int(getattr(modality, "max_length", 1))
-    return max(1, math.ceil(dataset.characters / _CHARACTERS_PER_TOKEN / length))
+def tokens_read(modality: Modality, views: tuple[str, ...], lengths: NDArray[np.float64]) -> float:
+    """Mean tokens of a sample in all its views; 1 for a sample of pictures.
+
+    Args:
+        modality: whose views they are.
+        views: a learner's.
+        lengths: (documents,) tokens of each.
+    """
+    each = sum((modality.tokens(view, lengths) for view in views), lengths * 0)
+    return float(each.mean()) if modality.has_lengths else 1.0
 
 
-def tokens_per_sample(dataset: DatasetFacts, modality: Modality, unit: str) -> float:
-    """Mean tokens of a sample (1 for pictures)."""
-    length = getattr(modality, "max_length", None)
-    if length is None:
-        return 1.0
-    if unit == "row":
-        return float(length)
-    return min(float(length), max(1.0, dataset.characters / _CHARACTERS_PER_TOKEN / max(1, dataset.rows)))
+def tokens_per_sample(dataset: DatasetFacts, modality: Modality, views: tuple[str, ...]) -> float:
+    """The same, predicted from the dataset's facts."""
+    import numpy as np
+
+    return tokens_read(modality, views, np.array([modality.mean_length(dataset)]))
 
 
 def steps_of(budget: Budget, per_epoch: int, batch_size: int, tokens: float) -> int | None:
@@ -63,37 +70,58 @@ def steps_of(budget: Budget, per_epoch: int, batch_size: int, tokens: float) -> 
 
 def encoder_parameters(backbone: EncoderSpec, modality: Modality) -> int:
     """Weights of an encoder: exact to a few percent for the Transformer and the ResNets."""
-    width = backbone.width
-    if backbone.family == "transformer":
-        matrices = 2 if backbone.mlp == "gelu" else 3
-        layer = width * width * (4 + matrices * backbone.mlp_ratio)
-        positions = backbone.max_positions * width if backbone.positions == "learned" else 0
-        return int(backbone.depth * layer + int(getattr(modality, "vocab_size", 0)) * width + positions)
-    if backbone.family == "resnet":
-        return int(_RESNET_PARAMETERS[backbone.depth] * (width / 64) ** 2)
-    widths = [width * 2**stage for stage in range(backbone.depth)]
-    stages = sum(9 * before * after + 18 * after * after for before, after in pairwise(widths))
-    return int(9 * width * (3 + width) + stages)
+    return _PARAMETERS[backbone.family](backbone, modality)
 
 
 def memory_bytes(backbone: EncoderSpec, modality: Modality, batch_size: int, views: tuple[str, ...], half: bool) -> int:
     """Peak memory of a training step.
 
-    16 bytes a parameter (AdamW in fp32), activations after Korthikanti et al. 2022, "Reducing activation
-    recomputation", arXiv 2205.05198, equation 1 without the attention map (a fused kernel keeps none): 34 bytes of half
-    precision for each token, layer and channel; for convolutions a count of kept values per pixel; plus the process.
+    16 bytes a parameter (AdamW in fp32), the values kept for the backward pass, and the process.
     """
-    parameters = encoder_parameters(backbone, modality)
-    value = 2 if half else 4
-    if backbone.family == "transformer":
-        # A span is shorter than what is read of a document.
-        lengths = [getattr(modality, "span_max" if view == "span" else "max_length", 256) for view in views]
-        tokens = batch_size * sum(lengths)
-        kept = 17 * value * tokens * backbone.width * backbone.depth
-        # Vocabulary logits at the masked fifth of the tokens: value, softmax and gradient.
-        kept += int(0.2 * tokens) * int(getattr(modality, "vocab_size", 0)) * 4 * 3
-    else:
-        name = f"resnet{backbone.depth}" if backbone.family == "resnet" else "convnet"
-        pixels = int(getattr(modality, "size", 32)) ** 2 / {"small": 1, "medium": 4, "large": 16}[backbone.stem]
-        kept = int(_CONV_VALUES[name] * batch_size * len(views) * pixels * backbone.width * value)
-    return _PROCESS_BYTES + _BYTES_PER_PARAMETER * parameters + kept
+    slots = batch_size * sum(modality.slots(view) for view in views)
+    kept = _KEPT[backbone.family](backbone, modality, slots) * (2 if half else 4)
+    return int(_PROCESS_BYTES + _BYTES_PER_PARAMETER * encoder_parameters(backbone, modality) + kept)
+
+
+def _trunk_parameters(backbone: EncoderSpec, modality: Modality) -> int:
+    matrices = 3 if backbone.mlp in ("geglu", "swiglu") else 2
+    layer = backbone.width**2 * (4 + matrices * backbone.mlp_ratio)
+    positions = backbone.max_positions * backbone.width if backbone.positions == "learned" else 0
+    return int(backbone.depth * layer + int(getattr(modality, "vocab_size", 0)) * backbone.width + positions)
+
+
+def _resnet_parameters(backbone: EncoderSpec, modality: Modality) -> int:
+    return int(_RESNET_PARAMETERS[backbone.depth] * (backbone.width / 64) ** 2)
+
+
+def _convnet_parameters(backbone: EncoderSpec, modality: Modality) -> int:
+    width = backbone.width
+    widths = [width * 2**stage for stage in range(backbone.depth)]
+    stages = sum(9 * before * after + 18 * after * after for before, after in pairwise(widths))
+    return int(9 * width * (3 + width) + stages)
+
+
+def _trunk_values(backbone: EncoderSpec, modality: Modality, slots: float) -> float:
+    """Korthikanti et al. 2022, "Reducing activation recomputation", arXiv 2205.05198, equation 1 without the attention
+    map (a fused kernel keeps none): 17 values for each token, layer and channel. Beside them the vocabulary logits at
+    the masked fifth of the tokens: value, softmax and gradient, always in float32."""
+    logits = 0.2 * slots * int(getattr(modality, "vocab_size", 0)) * 3
+    return 17 * slots * backbone.width * backbone.depth + logits
+
+
+def _conv_values(backbone: EncoderSpec, modality: Modality, slots: float) -> float:
+    name = f"resnet{backbone.depth}" if backbone.family == "resnet" else "convnet"
+    return _CONV_VALUES[name] * slots / {"small": 1, "medium": 4, "large": 16}[backbone.stem] * backbone.width
+
+
+_PARAMETERS: dict[str, Callable[[EncoderSpec, Modality], int]] = {
+    "transformer": _trunk_parameters,
+    "convnet": _convnet_parameters,
+    "resnet": _resnet_parameters,
+}
+# Values kept for the backward pass, given the slots of a whole step.
+_KEPT: dict[str, Callable[[EncoderSpec, Modality, float], float]] = {
+    "transformer": _trunk_values,
+    "convnet": _conv_values,
+    "resnet": _conv_values,
+}

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_core import distributed
+from ssl_core.backbones import EncoderSpec
 from ssl_core.checkpoint import write_tensors
 from ssl_core.context import RunContext
 from ssl_core.durable import committed, fault_of, read_manifest
@@ -25,7 +26,7 @@ from ssl_core.modalities import AnyModality
 from ssl_core.modalities.base import Modality
 from ssl_core.nets import Nets
 from ssl_core.run_context import plain
-from ssl_core.spec import EncoderSpec, FinetuneSpec, PretrainSpec, RunOrder
+from ssl_core.spec import FinetuneSpec, PretrainSpec, RunOrder
 
 FORMAT = "groundwork-1"
 _SOFTWARE = ("groundwork", "torch", "numpy", "tokenizers", "safetensors", "pydantic")

@@ -26,13 +26,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ssl_core.backbones import FAMILIES, EncoderSpec
 from ssl_core.batch import Batch, Inputs, Tokens
 from ssl_core.durable import fault_of, read_manifest
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import CheckpointError, DataError, SpecError
 from ssl_core.modalities import AnyModality, Modality
 from ssl_core.nets import Nets
-from ssl_core.spec import FAMILIES, EncoderSpec
 from ssl_core.tasks import AnyTask, Task
 
 Pooling = Literal["mean", "cls", "max"]

@@ -21,12 +21,13 @@ import math
 import os
 from typing import Any, Literal, TypeVar
 
+from ssl_core.backbones import FAMILIES, EncoderSpec
 from ssl_core.errors import SpecError
-from ssl_core.estimates import Estimate, encoder_parameters, memory_bytes, samples, steps_of, tokens_per_sample
+from ssl_core.estimates import Estimate, encoder_parameters, memory_bytes, steps_of, tokens_per_sample
 from ssl_core.modalities import MODALITIES
 from ssl_core.modalities.base import Modality
 from ssl_core.objectives.base import Objective
-from ssl_core.spec import BACKBONES, FAMILIES, Budget, DatasetFacts, EncoderSpec, FinetuneSpec, ModelFacts, PretrainSpec
+from ssl_core.spec import Budget, DatasetFacts, FinetuneSpec, ModelFacts, PretrainSpec
 from ssl_core.tasks.base import Task
 
 __all__ = ["Estimate", "estimate", "resolve"]
@@ -68,7 +69,7 @@ def resolve(
     modality = _modality(spec, dataset, base)
     backbone = _backbone(spec, modality, base)
     _check_backbone(learner, backbone, modality)
-    _check_sizes(modality, backbone, dataset)
+    modality.check(backbone, dataset)
     if isinstance(spec, PretrainSpec):
         filled = _pretrain(spec, dataset, modality, backbone)
     else:
@@ -91,8 +92,8 @@ def estimate(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts) -> Estima
     learner = _learner(spec)
     views = learner.views if isinstance(learner, Objective) else learner.training_views(spec.modality)
     unit = spec.modality.views[views[0]]
-    count = samples(dataset, spec.modality, unit) if isinstance(spec, PretrainSpec) else _labelled(spec, dataset)
-    size = tokens_per_sample(dataset, spec.modality, unit)
+    count = spec.modality.samples(dataset, unit) if isinstance(spec, PretrainSpec) else _labelled(spec, dataset)
+    size = tokens_per_sample(dataset, spec.modality, views)
     return Estimate(
         steps=steps_of(spec.budget, count, spec.batch_size, size),
         examples_per_epoch=count,
@@ -131,21 +132,11 @@ def _modality(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts, base: Mo
 
 def _backbone(spec: PretrainSpec | FinetuneSpec, modality: Modality, base: ModelFacts | None) -> EncoderSpec:
     if base is None:
-        return spec.backbone or _recipe_backbone(spec, modality)
+        return spec.backbone or _learner(spec).backbone(modality, spec.resources.queue)
     if spec.backbone is not None and spec.backbone != base.backbone:
         text = f"backbone must be left out or equal the base model's ({base.backbone.name})"
         raise SpecError("backbone_mismatch", text, "backbone")
     return base.backbone
-
-
-def _recipe_backbone(spec: PretrainSpec | FinetuneSpec, modality: Modality) -> EncoderSpec:
-    if spec.resources.queue == "gpu":
-        return modality.default_backbone("base")
-    if modality.name == "text" and _learner(spec).name != "mlm":
-        return BACKBONES["text-shallow"]
-    if modality.name == "image" and getattr(modality, "size", 0) < 16:
-        return BACKBONES["image-convnet-tiny"]
-    return modality.default_backbone("tiny")
 
 
 def _check_backbone(learner: Objective | Task, backbone: EncoderSpec, modality: Modality) -> None:
@@ -156,18 +147,6 @@ def _check_backbone(learner: Objective | Task, backbone: EncoderSpec, modality: 
         families = " or ".join(allowed)
         text = f"{learner.name} on {modality.name} needs a backbone of family {families}, not {backbone.family}"
         raise SpecError("backbone_mismatch", text, "backbone.family")
-
-
-def _check_sizes(modality: Modality, backbone: EncoderSpec, dataset: DatasetFacts) -> None:
-    length, size = getattr(modality, "max_length", 0), getattr(modality, "size", 0)
-    if backbone.family == "transformer" and length > backbone.max_positions:
-        text = f"modality.max_length {length} is over the backbone's max_positions {backbone.max_positions}"
-        raise SpecError("infeasible_config", text, "modality.max_length")
-    smallest = min(dataset.width, dataset.height)
-    if size and smallest and size > smallest:
-        found = f"{dataset.width} x {dataset.height}"
-        text = f"modality.size {size} is larger than the pictures ({found}); at most {smallest} fits"
-        raise SpecError("infeasible_config", text, "modality.size")
 
 
 def _check_labels(spec: FinetuneSpec, dataset: DatasetFacts) -> None:
@@ -182,7 +161,7 @@ def _check_labels(spec: FinetuneSpec, dataset: DatasetFacts) -> None:
 
 def _pretrain(spec: PretrainSpec, dataset: DatasetFacts, modality: Modality, backbone: EncoderSpec) -> dict[str, Any]:
     unit = modality.views[spec.objective.views[0]]
-    count = samples(dataset, modality, unit)
+    count = modality.samples(dataset, unit)
     fraction = 0.05 if spec.validation_fraction is None else spec.validation_fraction
     kept = max(1, count - round(count * fraction)) if count >= 10 else count
     usual = modality.batches[unit][spec.resources.queue == "gpu"]
@@ -195,7 +174,7 @@ def _pretrain(spec: PretrainSpec, dataset: DatasetFacts, modality: Modality, bac
         "budget": budget,
     }
     if spec.probe is not None and spec.probe.every_steps is None:
-        steps = steps_of(budget, kept, batch, tokens_per_sample(dataset, modality, unit))
+        steps = steps_of(budget, kept, batch, tokens_per_sample(dataset, modality, spec.objective.views))
         every = max(1, steps // 10) if steps is not None else None
         filled["probe"] = spec.probe.model_copy(update={"every_steps": every})
     return filled

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from ssl_core.backbones import EncoderSpec
 from ssl_core.data import text_shards, tokenizer
 from ssl_core.durable import committed
 from ssl_core.encoders import build_encoder
@@ -19,7 +20,6 @@ from ssl_core.modalities.base import Modality
 from ssl_core.modalities.image import ImageModality
 from ssl_core.modalities.text import TextModality
 from ssl_core.nets import Nets
-from ssl_core.spec import EncoderSpec
 from ssl_core.tasks import TASKS
 
 WORDS = [

@@ -28,6 +28,7 @@ SERVICES = {
     "obstore",
 }
 TORCH_FREE = (
+    "ssl_core.backbones",
     "ssl_core.spec",
     "ssl_core.events",
     "ssl_core.errors",

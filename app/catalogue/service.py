@@ -11,8 +11,8 @@ from typing import Any
 from pydantic_core import PydanticUndefined, to_json
 
 from app.catalogue.schemas import BackboneObject, ObjectiveObject, TaskObject
+from ssl_core.backbones import BACKBONES, FAMILIES, EncoderSpec
 from ssl_core.objectives import OBJECTIVES, Objective
-from ssl_core.spec import BACKBONES, FAMILIES, EncoderSpec
 from ssl_core.tasks import TASKS, Task
 from ssl_core.values import Value
 

@@ -15,9 +15,10 @@ from app.db import now_ms
 from app.errors import NotFound, Unprocessable
 from app.ids import new_id
 from app.models.tables import Model, ModelFile
+from ssl_core.backbones import EncoderSpec
 from ssl_core.modalities import AnyModality
 from ssl_core.objectives import AnyObjective
-from ssl_core.spec import EncoderSpec, ModelFacts
+from ssl_core.spec import ModelFacts
 from ssl_core.tasks import AnyTask
 
 

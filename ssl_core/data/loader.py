@@ -22,11 +22,14 @@ from torch import Tensor
 
 from ssl_core import distributed
 from ssl_core.batch import Batch
+from ssl_core.estimates import tokens_read
 from ssl_core.modalities.base import Modality, Source, Unit
 from ssl_core.rng import sample_seeds
 
 _AHEAD = 3
 _BUCKET_BATCHES = 50
+_MEASURED = 1_000_000
+"""Documents whose lengths are looked at for the mean size of a step."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,9 @@ class Loader:
         return step / self.steps_per_epoch
 
     def tokens_per_step(self) -> float:
-        """Mean size of a step: tokens for text, samples for pictures."""
-        if self.unit == "row":
-            return float(self.batch_size * self.source.facts.get("max_length", 1))
-        return self.batch_size * float(self.source.lengths().mean())
+        """Mean size of a step: tokens of all views for text, samples for pictures."""
+        lengths = self.source.lengths()[:_MEASURED].astype(np.float64)
+        return self.batch_size * tokens_read(self.modality, self.views, lengths)
 
     def samples(self, step: int) -> NDArray[np.int64]:
         """(batch_size,) sample numbers of a step, over all processes."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ssl_core.backbones import EncoderSpec
 from ssl_core.encoders.base import Encoder
 from ssl_core.encoders.convnet import ConvNet
 from ssl_core.encoders.resnet import ResNet
 from ssl_core.encoders.transformer import Transformer
-from ssl_core.spec import EncoderSpec
 
 ENCODERS: dict[str, type[Encoder]] = {"transformer": Transformer, "convnet": ConvNet, "resnet": ResNet}
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Inputs
-    from ssl_core.spec import EncoderSpec
 
 
 class Encoder(nn.Module):

@@ -15,11 +15,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Inputs
 from ssl_core.encoders.base import Encoder
 from ssl_core.encoders.resnet import ConvNorm, initialise_convolutions, pictures_of, positions_of
 from ssl_core.errors import SpecError
-from ssl_core.spec import EncoderSpec
 
 # Kernel and stride of the stem.
 _STEMS = {"small": (3, 1), "medium": (5, 2), "large": (5, 4)}

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Inputs
 from ssl_core.encoders.base import Encoder
-from ssl_core.spec import EncoderSpec
 
 _DEPTHS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 

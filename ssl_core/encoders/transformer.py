@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Inputs, Tokens
 from ssl_core.encoders.base import Encoder
 from ssl_core.errors import SpecError
 from ssl_core.layers import Attention, FeedForward, masked_mean, rotary_angles
-from ssl_core.spec import EncoderSpec
 
 _INITIAL_STD = 0.02  # BERT's
 

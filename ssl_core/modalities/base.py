@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Inputs
     from ssl_core.data.archives import Member
     from ssl_core.data.intake import Reading, Upload
-    from ssl_core.spec import DatasetFacts, EncoderSpec
+    from ssl_core.spec import DatasetFacts
 
 Raw = Mapping[str, "NDArray[Any]"]
 """Arrays of one slice; first dimension is the number of samples."""
@@ -108,6 +109,8 @@ class Modality(Value):
     """Encoder families that read it."""
     batches: ClassVar[dict[Unit, tuple[int, int]]] = {"row": (32, 256), "document": (128, 512)}
     """The recipe's batch size of each unit, on a CPU and on a GPU."""
+    has_lengths: ClassVar[bool] = False
+    """Samples are sequences of tokens: budgets and rates count these, not samples."""
     views: ClassVar[dict[str, Unit]]
     """Every named view and its unit. `plain` is the deterministic one used to evaluate and to serve."""
 
@@ -183,4 +186,23 @@ class Modality(Value):
 
     def default_backbone(self, size: str) -> EncoderSpec:
         """The usual encoder of this modality at `tiny`, `small`, `base` or `large`."""
+        raise NotImplementedError
+
+    def check(self, backbone: EncoderSpec, dataset: DatasetFacts) -> None:
+        """Raises SpecError `infeasible_config` where they do not fit the encoder or the dataset; here: they do."""
+
+    def samples(self, dataset: DatasetFacts, unit: Unit) -> int:
+        """Samples of a dataset in that unit, as far as its facts tell; here: a row of the dataset is one."""
+        return dataset.rows
+
+    def tokens(self, view: str, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean tokens that `view` has of documents of these lengths (tokens), where the modality `has_lengths`."""
+        return lengths
+
+    def mean_length(self, dataset: DatasetFacts) -> float:
+        """Tokens of a mean document, as far as the dataset's facts tell; here: one."""
+        return 1.0
+
+    def slots(self, view: str) -> int:
+        """What an encoder keeps activations for in a sample of `view`: token slots, pixels, or points of a signal."""
         raise NotImplementedError

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from ssl_core.errors import SpecError
 from ssl_core.modalities.base import Column, Examined, Modality, Source, Unit
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ssl_core.backbones import EncoderSpec
     from ssl_core.data.archives import Member
-    from ssl_core.spec import DatasetFacts, EncoderSpec
+    from ssl_core.spec import DatasetFacts
 
 
 class ImageModality(Modality):
@@ -143,8 +145,21 @@ class ImageModality(Modality):
         return image_views.collate(items, prepared)
 
     def default_backbone(self, size: str) -> EncoderSpec:
-        """A small conv net, a ResNet-18 or a ResNet-50."""
-        from ssl_core.spec import BACKBONES
+        """A small conv net (without a stride for pictures under 16 px), a ResNet-18 or a ResNet-50."""
+        from ssl_core.backbones import BACKBONES
 
-        names = {"tiny": "convnet", "small": "convnet", "base": "resnet18", "large": "resnet50"}
+        small = "convnet-tiny" if self.size < 16 else "convnet"
+        names = {"tiny": small, "small": small, "base": "resnet18", "large": "resnet50"}
         return BACKBONES[f"image-{names[size]}"]
+
+    def check(self, backbone: EncoderSpec, dataset: DatasetFacts) -> None:
+        """Pictures are cut to the square, never blown up to it."""
+        smallest = min(dataset.width, dataset.height)
+        if smallest and self.size > smallest:
+            found = f"{dataset.width} x {dataset.height}"
+            text = f"modality.size {self.size} is larger than the pictures ({found}); at most {smallest} fits"
+            raise SpecError("infeasible_config", text, "modality.size")
+
+    def slots(self, view: str) -> int:
+        """Pixels."""
+        return self.size**2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from ssl_core.errors import SpecError
 from ssl_core.modalities.base import Column, Examined, Modality, Source, Unit
 
 if TYPE_CHECKING:
@@ -17,11 +19,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Tokens
     from ssl_core.data.archives import Member
-    from ssl_core.spec import DatasetFacts, EncoderSpec
+    from ssl_core.spec import DatasetFacts
 
 
+_CHARACTERS_PER_TOKEN = 4.0
 _SMALL_POOL = 100_000_000
 """Characters."""
 
@@ -47,6 +51,7 @@ class TextModality(Modality):
     )  # fmt: skip
     columns: ClassVar[dict[str, Column]] = {"text": Column(usual=("text", "content", "document", "sentence", "body"))}
     catch_all: ClassVar[bool] = True
+    has_lengths: ClassVar[bool] = True
     families: ClassVar[tuple[str, ...]] = ("transformer",)
     views: ClassVar[dict[str, Unit]] = {"packed": "row", "plain": "document", "span": "document"}
 
@@ -137,6 +142,35 @@ class TextModality(Modality):
 
     def default_backbone(self, size: str) -> EncoderSpec:
         """The Transformer trunk of that size."""
-        from ssl_core.spec import BACKBONES
+        from ssl_core.backbones import BACKBONES
 
         return BACKBONES[f"text-{size}"]
+
+    def check(self, backbone: EncoderSpec, dataset: DatasetFacts) -> None:
+        """Rows fit the trunk's positions."""
+        if self.max_length > backbone.max_positions:
+            most = backbone.max_positions
+            text = f"modality.max_length {self.max_length} is over the backbone's max_positions {most}"
+            raise SpecError("infeasible_config", text, "modality.max_length")
+
+    def samples(self, dataset: DatasetFacts, unit: Unit) -> int:
+        """Rows are predicted from four characters a token."""
+        if unit == "document":
+            return dataset.rows
+        return max(1, math.ceil(dataset.characters / _CHARACTERS_PER_TOKEN / self.max_length))
+
+    def tokens(self, view: str, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rows are full; of a document the two spans have a half each, and at most the mean of their bounds."""
+        if view == "packed":
+            return lengths * 0 + self.max_length
+        if view == "span":
+            return (lengths / 2).clip(1, (self.span_min + self.span_max) / 2)
+        return lengths.clip(1, self.max_length)
+
+    def mean_length(self, dataset: DatasetFacts) -> float:
+        """Predicted from four characters a token."""
+        return max(1.0, dataset.characters / _CHARACTERS_PER_TOKEN / max(1, dataset.rows))
+
+    def slots(self, view: str) -> int:
+        """Tokens."""
+        return self.span_max if view == "span" else self.max_length

@@ -9,8 +9,10 @@ from ssl_core.values import Value
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
+    from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
 
 
@@ -30,6 +32,10 @@ class Objective(Value):
     """Where it comes from: title and link."""
     encoders: ClassVar[tuple[str, ...]] = ()
     """Encoder families it needs; empty = any family of its modalities."""
+
+    def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
+        """The recipe's encoder where the user names none."""
+        return modality.default_backbone("base" if queue == "gpu" else "tiny")
 
     def build(self, encoder: Encoder) -> Nets:
         """The encoder with whatever else is learned or averaged."""

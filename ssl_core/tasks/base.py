@@ -10,6 +10,7 @@ from ssl_core.values import Value
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
     from ssl_core.modalities.base import Modality
@@ -33,6 +34,10 @@ class Task(Value):
     def training_views(self, modality: Modality) -> tuple[str, ...]:
         """`views`, each replaced by `plain` where the modality does not have it."""
         return tuple(name if name in modality.views else "plain" for name in self.views)
+
+    def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
+        """The recipe's encoder of a run from scratch where the user names none."""
+        return modality.default_backbone("base" if queue == "gpu" else "tiny")
 
     def build(self, encoder: Encoder, classes: list[str]) -> Nets:
         """The encoder with this task's head over `classes` (empty where the task has none)."""

@@ -13,8 +13,10 @@ from ssl_core.tasks.base import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
+    from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
 
 
@@ -47,6 +49,14 @@ class Classification(Task):
     views: ClassVar[tuple[str, ...]] = ("light",)
     paper: ClassVar[str] = "LP-FT, Kumar et al. 2022, https://arxiv.org/abs/2202.10054"
     best_metric: ClassVar[str] = "accuracy"
+
+    def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
+        """On a CPU one wide layer for text: in minutes, a large vocabulary learns more about topics than depth does."""
+        from ssl_core.backbones import BACKBONES
+
+        if modality.name == "text" and queue == "cpu":
+            return BACKBONES["text-shallow"]
+        return super().backbone(modality, queue)
 
     def build(self, encoder: Encoder, classes: list[str]) -> Nets:
         """With a classifier over `classes`; a probe's encoder takes no gradient and stays in evaluation mode."""

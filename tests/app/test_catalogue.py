@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from ssl_core.backbones import BACKBONES, FAMILIES, EncoderSpec
 from ssl_core.objectives import OBJECTIVES
-from ssl_core.spec import BACKBONES, FAMILIES, EncoderSpec
 from ssl_core.tasks import TASKS
 from tests.app.conftest import Api
 

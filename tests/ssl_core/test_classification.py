@@ -11,12 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
+from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Batch
 from ssl_core.encoders import Encoder, build_encoder
 from ssl_core.heads import Classifier, FinetunedNets, batch_norms, classifier_of
 from ssl_core.logistic import PENALTIES, USUAL_PENALTY, choose_penalty, class_weights, solve
 from ssl_core.nets import Nets
-from ssl_core.spec import EncoderSpec
 from ssl_core.tasks.classification import Classification
 
 CLASSES = ["cat", "dog", "owl"]

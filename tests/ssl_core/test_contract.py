@@ -11,24 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Batch
 from ssl_core.context import MemoryContext
 from ssl_core.data.cache import prepared
 from ssl_core.data.loader import Loader
 from ssl_core.encoders import build_encoder
-from ssl_core.modalities.base import Modality
 from ssl_core.nets import Nets
 from ssl_core.objectives import OBJECTIVES
 from ssl_core.run import run
 from ssl_core.run_context import FileContext
-from ssl_core.spec import EncoderSpec
 from ssl_core.tasks import TASKS
 from tests.ssl_core import datasets
-
-TOYS: dict[str, tuple[Modality, dict[str, Any], Any]] = {
-    "text": (datasets.TEXT, datasets.TINY_TEXT, datasets.text_dataset),
-    "image": (datasets.IMAGE, datasets.TINY_IMAGE, datasets.image_dataset),
-}
+from tests.ssl_core.toys import TOYS
 
 
 @dataclass(frozen=True)
@@ -44,10 +39,16 @@ class Case:
 
     def spec(self, **fields: Any) -> dict[str, Any]:
         """A spec for the toy dataset."""
-        modality, backbone, _ = TOYS[self.modality]
+        toy = TOYS[self.modality]
         learner = {"objective": {"name": self.name}} if self.kind == "pretrain" else {"task": {"name": self.name}}
-        common = {"dataset": "ds_toy", "modality": modality, "backbone": backbone, "batch_size": 8, "seed": 5}
+        shape = {"modality": toy.modality, "backbone": self.backbone()}
+        common = {"dataset": "ds_toy", **shape, "batch_size": 8, "seed": 5}
         return {"type": self.kind, **learner, **common, **fields}
+
+    def backbone(self) -> dict[str, Any]:
+        """A small encoder that the learner takes."""
+        learner = OBJECTIVES[self.name] if self.kind == "pretrain" else TASKS[self.name]
+        return TOYS[self.modality].backbone(getattr(learner, "encoders", ()))
 
 
 CASES = [
@@ -70,11 +71,12 @@ class Made:
 
 def make(case: Case, folder: Path) -> Made:
     torch.set_num_threads(1)
-    modality, backbone, write = TOYS[case.modality]
-    shards = prepared(modality, write(folder / "data"), folder / "cache", None, MemoryContext(folder))
+    modality = TOYS[case.modality].modality
+    data = TOYS[case.modality].write(folder / "data")
+    shards = prepared(modality, data, folder / "cache", None, MemoryContext(folder))
     source = modality.open(shards)
     torch.manual_seed(0)
-    encoder = build_encoder(EncoderSpec.model_validate({**backbone, "dropout": 0.0}), source.facts)
+    encoder = build_encoder(EncoderSpec.model_validate({**case.backbone(), "dropout": 0.0}), source.facts)
     learner: Any = OBJECTIVES[case.name]() if case.kind == "pretrain" else TASKS[case.name]()
     nets = learner.build(encoder) if case.kind == "pretrain" else learner.build(encoder, source.classes)
     views = learner.views if case.kind == "pretrain" else learner.training_views(modality)
@@ -134,7 +136,7 @@ def test_its_loss_depends_on_weights_and_batch_alone(case: Case, tmp_path: Path)
 @every_case
 def test_a_run_stopped_twice_ends_with_the_bits_of_one_left_alone(case: Case, tmp_path: Path) -> None:
     torch.set_num_threads(1)
-    data = {"ds_toy": TOYS[case.modality][2](tmp_path / "data")}
+    data = {"ds_toy": TOYS[case.modality].write(tmp_path / "data")}
     spec = (
         case.spec(budget={"steps": 24}, probe={"dataset": "ds_toy"})
         if case.kind == "pretrain"

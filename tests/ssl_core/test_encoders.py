@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_core.backbones import BACKBONES, FAMILIES, EncoderSpec
 from ssl_core.batch import Tokens, joined, one_text, stacked
 from ssl_core.encoders import ENCODERS, build_encoder
 from ssl_core.encoders.transformer import Transformer, attention_mask
 from ssl_core.errors import SpecError
 from ssl_core.layers import masked_mean, rotary_angles, rotate
-from ssl_core.spec import BACKBONES, FAMILIES, EncoderSpec
 
 TEXT = {"vocab_size": 100, "max_length": 16, "pad_id": 0, "unk_id": 1, "cls_id": 2, "sep_id": 3, "mask_id": 4}
 IMAGE = {"channels": 3, "size": 32}

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from ssl_core.backbones import BACKBONES
 from ssl_core.encoders import build_encoder
-from ssl_core.estimates import encoder_parameters, memory_bytes, samples, steps_of, tokens_per_sample
+from ssl_core.estimates import encoder_parameters, memory_bytes, steps_of, tokens_per_sample
 from ssl_core.modalities.image import ImageModality
 from ssl_core.modalities.text import TextModality
-from ssl_core.spec import BACKBONES, Budget, DatasetFacts
+from ssl_core.spec import Budget, DatasetFacts
 
 TEXT = TextModality(vocab_size=2048)
 FACTS: dict[str, Any] = {
@@ -43,8 +44,19 @@ def test_a_span_needs_the_memory_of_its_own_length() -> None:
 
 
 def test_a_pool_is_counted_in_documents_and_predicted_in_rows() -> None:
-    assert samples(POOL, TEXT, "document") == 1000 and samples(POOL, TEXT, "row") == 1000
-    assert tokens_per_sample(POOL, TEXT, "row") == 128.0 == tokens_per_sample(POOL, TEXT, "document")
+    assert TEXT.samples(POOL, "document") == 1000 and TEXT.samples(POOL, "row") == 1000
+    assert tokens_per_sample(POOL, TEXT, ("packed",)) == 128.0 == tokens_per_sample(POOL, TEXT, ("plain",))
+
+
+def test_two_spans_count_as_two_spans_not_as_the_whole_document() -> None:
+    assert tokens_per_sample(POOL, TEXT, ("span", "span")) == 2 * 48.0
+    short = POOL.model_copy(update={"characters": 64_000})
+    assert tokens_per_sample(short, TEXT, ("span", "span")) == 16.0
+
+
+def test_a_sample_of_pictures_counts_as_one_whatever_its_views() -> None:
+    pictures = DatasetFacts(id="ds_p", modality="image", rows=10, width=32, height=32, channels=3)
+    assert tokens_per_sample(pictures, ImageModality(), ("global", "global")) == 1.0
 
 
 @pytest.mark.parametrize(

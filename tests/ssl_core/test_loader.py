@@ -105,8 +105,8 @@ def test_labels_come_with_documents_and_not_with_packed_rows(shards: Path) -> No
     assert make_batch(datasets.TEXT, ("plain",), part, torch.device("cpu")).labels is not None
 
 
-def test_packed_rows_report_the_tokens_of_a_step(shards: Path) -> None:
-    assert text_loader(shards, view="packed", batch_size=4).tokens_per_step() == 4 * datasets.TEXT.max_length
+def test_a_step_reports_the_tokens_of_all_its_views(shards: Path) -> None:
+    assert text_loader(shards, view="packed", batch_size=4).tokens_per_step() == 2 * 4 * datasets.TEXT.max_length
 
 
 def test_a_plain_view_begins_at_the_beginning_also_in_training(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,19 +15,15 @@ from ssl_core.data import rows
 from ssl_core.errors import DataError
 from ssl_core.modalities import MODALITIES, Modality
 from ssl_core.modalities.base import Source
-from tests.ssl_core import datasets
+from tests.ssl_core.toys import TOYS
 
-TOYS: dict[str, tuple[Modality, Any, str]] = {
-    "text": (datasets.TEXT, datasets.text_dataset, "text"),
-    "image": (datasets.IMAGE, datasets.image_dataset, "image"),
-}
 VIEWS = [(name, view) for name, modality in MODALITIES.items() for view in modality.views]
 every_view = pytest.mark.parametrize(("name", "view"), VIEWS)
 every_modality = pytest.mark.parametrize("name", MODALITIES)
 
 
 def opened(name: str, tmp_path: Path) -> tuple[Modality, Source, Path, Path]:
-    modality, make, _ = TOYS[name]
+    modality, make = TOYS[name].modality, TOYS[name].write
     dataset, out = make(tmp_path / "dataset"), tmp_path / "shards"
     modality.prepare(dataset, out, None, lambda done, total: None)
     return modality, modality.open(out), dataset, out
@@ -103,7 +98,7 @@ def test_an_unknown_view_is_a_key_error(tmp_path: Path, name: str) -> None:
 @every_modality
 def test_what_is_served_equals_what_was_trained_on(tmp_path: Path, name: str) -> None:
     modality, source, dataset, out = opened(name, tmp_path)
-    content = next(rows.batches(dataset, [TOYS[name][2]]))[TOYS[name][2]][:6]
+    content = TOYS[name].items(dataset, 6)
     served = modality.view("plain", modality.collate(content, out), torch.zeros(6, dtype=torch.int64))
     trained = modality.view(
         "plain", raw_of(source, "plain", modality, list(range(6))), torch.zeros(6, dtype=torch.int64)
@@ -121,14 +116,14 @@ def test_labels_and_classes_follow_the_rows(tmp_path: Path, name: str) -> None:
 
 @every_modality
 def test_a_dataset_without_labels_has_none(tmp_path: Path, name: str) -> None:
-    modality, make, _ = TOYS[name]
+    modality, make = TOYS[name].modality, TOYS[name].write
     modality.prepare(make(tmp_path / "d", labelled=False), tmp_path / "s", None, lambda done, total: None)
     assert modality.open(tmp_path / "s").labels is None
 
 
 @every_modality
 def test_preparation_reports_progress_to_the_end(tmp_path: Path, name: str) -> None:
-    modality, make, _ = TOYS[name]
+    modality, make = TOYS[name].modality, TOYS[name].write
     dataset = make(tmp_path / "d")
     told: list[tuple[int, int]] = []
     modality.prepare(dataset, tmp_path / "s", None, lambda done, total: told.append((done, total)))
@@ -138,7 +133,7 @@ def test_preparation_reports_progress_to_the_end(tmp_path: Path, name: str) -> N
 
 @every_modality
 def test_preparing_twice_gives_the_same_bytes(tmp_path: Path, name: str) -> None:
-    modality, make, _ = TOYS[name]
+    modality, make = TOYS[name].modality, TOYS[name].write
     dataset = make(tmp_path / "d")
     for out in ("one", "two"):
         modality.prepare(dataset, tmp_path / out, None, lambda done, total: None)
@@ -151,14 +146,14 @@ def test_preparing_twice_gives_the_same_bytes(tmp_path: Path, name: str) -> None
 @every_modality
 def test_a_folder_that_is_not_a_dataset_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError) as caught:
-        TOYS[name][0].prepare(tmp_path, tmp_path / "s", None, lambda done, total: None)
+        TOYS[name].modality.prepare(tmp_path, tmp_path / "s", None, lambda done, total: None)
     assert caught.value.code == "invalid_dataset"
 
 
 @every_modality
 def test_bad_items_are_named_by_number(tmp_path: Path, name: str) -> None:
     modality, _, dataset, out = opened(name, tmp_path)
-    good = next(rows.batches(dataset, [TOYS[name][2]]))[TOYS[name][2]][0]
+    good = TOYS[name].items(dataset, 1)[0]
     with pytest.raises(DataError) as caught:
         modality.collate([good, 3.5], out)
     assert (caught.value.code, caught.value.param) == ("invalid_input", "items.1")

@@ -69,8 +69,11 @@ class Dna(Modality):
     def open(self, prepared):
         return np.load(prepared / "codes.npy", mmap_mode="r")
 
+    def slots(self, view):
+        return self.length
+
     def default_backbone(self, size):
-        from ssl_core.spec import BACKBONES
+        from ssl_core.backbones import BACKBONES
 
         return BACKBONES[f"text-{size}"]
 '''

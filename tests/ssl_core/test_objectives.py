@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Batch, Tokens, joined
 from ssl_core.encoders import Encoder, build_encoder
 from ssl_core.layers import masked_mean
 from ssl_core.losses import info_nce, nt_xent
 from ssl_core.objectives import OBJECTIVES
-from ssl_core.spec import EncoderSpec
 
 FACTS = {"vocab_size": 90, "max_length": 16, "pad_id": 0, "unk_id": 1, "cls_id": 2, "sep_id": 3, "mask_id": 4}
 SEEDS = torch.arange(6)

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Tokens
 from ssl_core.encoders import Encoder, build_encoder
 from ssl_core.heads import masked_language_loss
 from ssl_core.masks import MaskedTokens
 from ssl_core.objectives.mlm import MaskedLanguageModelling
-from ssl_core.spec import EncoderSpec
 
 transformers = pytest.importorskip("transformers")
 

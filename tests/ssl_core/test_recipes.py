@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from ssl_core.backbones import BACKBONES
 from ssl_core.errors import SpecError
 from ssl_core.modalities.image import ImageModality
 from ssl_core.modalities.text import TextModality
 from ssl_core.recipes import estimate, resolve
-from ssl_core.spec import BACKBONES, JOB_SPEC, DatasetFacts, ModelFacts, TrainPlan
+from ssl_core.spec import JOB_SPEC, DatasetFacts, ModelFacts, TrainPlan
 
 TEXT = DatasetFacts(id="ds_t", modality="text", rows=5000, characters=4_000_000, labelled=0)
 NEWS = DatasetFacts(

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import torch
 
+from ssl_core.backbones import EncoderSpec
 from ssl_core.run import run
 from ssl_core.run_context import FileContext
-from ssl_core.spec import EncoderSpec, ModelFacts
+from ssl_core.spec import ModelFacts
 from tests.ssl_core import datasets
 
 ROOT = Path(__file__).parents[2]

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ssl_core.backbones import EncoderSpec
 from ssl_core.checkpoint import KEEP
 from ssl_core.context import MemoryContext
 from ssl_core.data.cache import prepared
@@ -22,7 +23,7 @@ from ssl_core.errors import NonFiniteError, OutOfMemoryError
 from ssl_core.learner import Outcome, TrainStep
 from ssl_core.nets import Nets
 from ssl_core.objectives.mlm import MaskedLanguageModelling
-from ssl_core.spec import Budget, EncoderSpec, OptimizerSpec, TrainPlan
+from ssl_core.spec import Budget, OptimizerSpec, TrainPlan
 from ssl_core.trainer import train
 from tests.ssl_core import datasets
 

@@ -1,0 +1,49 @@
+"""One toy for each modality: small settings, small data, and a small encoder of each family.
+
+A new modality adds its row here, a new encoder family its shape; the contract tests of modalities, objectives and tasks
+do the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssl_core.data import rows
+from ssl_core.modalities.base import Modality
+from tests.ssl_core import datasets
+
+ENCODERS: dict[str, dict[str, Any]] = {"transformer": datasets.TINY_TEXT, "convnet": datasets.TINY_IMAGE}
+"""By family; a family that is missing has another one of its modality tested in its place."""
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Settings, and a writer of a dataset folder (labelled unless told otherwise)."""
+
+    modality: Modality
+    write: Callable[..., Path]
+
+    def items(self, dataset: Path, count: int) -> list[Any]:
+        """Its first rows as a caller of the embedding endpoint would send them."""
+        columns = list(self.modality.columns)
+        batch = next(rows.batches(dataset, columns))
+        if len(columns) == 1:
+            return list(batch[columns[0]][:count])
+        return [{name: batch[name][row] for name in columns} for row in range(count)]
+
+    def backbone(self, wanted: tuple[str, ...] = ()) -> dict[str, Any]:
+        """A small encoder of the first family that the modality has and a learner wants."""
+        return next(
+            ENCODERS[family]
+            for family in self.modality.families
+            if family in ENCODERS and (not wanted or family in wanted)
+        )
+
+
+TOYS: dict[str, Toy] = {
+    "text": Toy(datasets.TEXT, datasets.text_dataset),
+    "image": Toy(datasets.IMAGE, datasets.image_dataset),
+}
