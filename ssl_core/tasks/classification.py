@@ -42,7 +42,7 @@ class Classification(Task):
         gt=0,
         le=1e6,
         description="L2 penalty of the probe on standardised features, scikit-learn's 1 / C; "
-        "null = the best of 1 to 1000 by cross-validation on the labels",
+        "null = the best of 1 to 3000 by cross-validation on the labels, which also calibrates the probabilities",
     )
 
     modalities: ClassVar[tuple[str, ...]] = with_views("plain")
@@ -73,7 +73,7 @@ class Classification(Task):
         A fresh conv net is left alone: batch normalisation without averages has no features worth solving on.
         """
         from ssl_core.heads import FinetunedNets, classifier_of, vectors_and_labels
-        from ssl_core.logistic import choose_penalty, class_weights, solve
+        from ssl_core.logistic import Choice, choose, class_weights, solve
 
         head = classifier_of(nets)
         vectors, labels = vectors_and_labels(nets.encoder, batches)
@@ -85,8 +85,10 @@ class Classification(Task):
             nets.keep_averages.fill_(True)
         head.standardise(vectors)
         features = head.standard(vectors)
-        penalty = self.penalty or choose_penalty(features, labels, head.class_weights)
-        head.assign(*solve(features, labels, head.class_weights, penalty))
+        given = None if self.penalty is None else Choice(self.penalty, 1.0)
+        penalty, scale = given or choose(features, labels, head.class_weights)
+        weight, bias = solve(features, labels, head.class_weights, penalty)
+        head.assign(scale * weight, scale * bias)
         return self.mode == "linear_probe"
 
     def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:

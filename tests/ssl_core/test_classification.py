@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
@@ -15,7 +16,7 @@ from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Batch
 from ssl_core.encoders import Encoder, build_encoder
 from ssl_core.heads import Classifier, FinetunedNets, batch_norms, classifier_of
-from ssl_core.logistic import PENALTIES, USUAL_PENALTY, choose_penalty, class_weights, solve
+from ssl_core.logistic import PENALTIES, USUAL_PENALTY, Choice, choose, class_weights, solve
 from ssl_core.nets import Nets
 from ssl_core.tasks.classification import Classification
 
@@ -66,51 +67,66 @@ def test_the_solution_is_that_of_scikit_learn(penalty: float, balanced: bool) ->
 
 
 def test_clear_classes_get_a_small_penalty_and_noise_a_large_one() -> None:
-    features, labels = clouds(width=3)
-    clear = choose_penalty(20 * torch.eye(4, dtype=torch.float64)[labels] + features.mean(), labels, torch.ones(4))
+    labels = clouds(width=3)[1]
+    centres = torch.eye(4, dtype=torch.float64)[labels]
+    shift = 2 * torch.randn(60, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    clear, noisy = (choose(rows, labels, torch.ones(4)).penalty for rows in (20 * centres, 0.3 * centres + shift))
+    assert clear <= 10 <= 100 <= noisy
+
+
+def test_noise_is_answered_with_the_frequencies_of_the_classes() -> None:
+    labels = clouds(width=3)[1]
     noise = torch.randn(60, 30, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    assert (clear, choose_penalty(noise, labels, torch.ones(4))) == (PENALTIES[0], PENALTIES[-1])
+    chosen = choose(noise, labels, torch.ones(4))
+    weight, bias = solve(noise, labels, torch.ones(4), chosen.penalty)
+    told = (chosen.scale * (noise @ weight.T + bias)).softmax(1)
+    assert (told - torch.bincount(labels) / 60).abs().max() < 0.1
 
 
-def test_the_chosen_penalty_has_the_least_held_out_loss_of_all() -> None:
+def test_probabilities_of_few_labels_are_calibrated() -> None:
+    features, labels = clouds(count=2000, width=60)
+    few, rest = slice(0, 60), slice(60, 2000)
+    chosen = choose(features[few], labels[few], torch.ones(4))
+    weight, bias = solve(features[few], labels[few], torch.ones(4), chosen.penalty)
+    logits = features[rest] @ weight.T + bias
+
+    def loss(scale: float) -> float:
+        return log_loss(labels[rest], (scale * logits).softmax(1), labels=range(4))
+
+    assert loss(chosen.scale) < loss(1.0)
+    assert loss(chosen.scale) < min(loss(scale) for scale in np.logspace(-2, 2, 81)) + 0.05
+
+
+def test_the_chosen_penalty_has_the_least_calibrated_held_out_loss_of_all() -> None:
     features, labels = clouds(width=20)
     order = torch.argsort(labels, stable=True)  # folds must not depend on how the rows are sorted by class
     losses = {}
     for penalty in PENALTIES:
-        total = 0.0
+        logits = np.zeros((60, 4))
         for fold in range(5):
             held = torch.zeros(60, dtype=torch.bool)
             for label in range(4):
                 held[(labels == label).nonzero()[:, 0][fold::5]] = True
             model = LogisticRegression(C=1 / (penalty * float((~held).double().mean())), tol=1e-10, max_iter=5000)
             model.fit(features[~held].numpy(), labels[~held].numpy())
-            total += log_loss(labels[held], model.predict_proba(features[held]), labels=range(4), normalize=False)
-        losses[penalty] = total
-    expected = min(losses, key=lambda penalty: losses[penalty])
-    assert choose_penalty(features, labels, torch.ones(4)) == expected
-    assert choose_penalty(features[order], labels[order], torch.ones(4)) == expected
+            logits[held.numpy()] = model.decision_function(features[held].numpy())
+        for scale in np.logspace(-2, 2, 81):
+            losses[penalty, scale] = log_loss(labels, softmax(scale * logits, axis=1), labels=range(4))
+    expected = min(losses, key=lambda pair: losses[pair])
+    assert choose(features, labels, torch.ones(4)) == pytest.approx(expected)
+    assert choose(features[order], labels[order], torch.ones(4)) == pytest.approx(expected)
 
 
-def test_the_penalty_is_chosen_by_the_loss_that_is_fitted() -> None:
+def test_rows_of_a_class_without_weight_have_no_say_in_the_penalty() -> None:
     features, labels = clouds(count=60, width=20)
     weights = torch.tensor([1.0, 0.0, 0.0, 0.0])  # only one class counts, so no penalty can cost anything held out
-    alone = {penalty: torch.zeros(()) for penalty in PENALTIES}
-    for penalty in PENALTIES:
-        for fold in range(5):
-            place = torch.stack([(labels[:row] == labels[row]).sum() for row in range(60)])
-            held = place % 5 == fold
-            share = float((~held).double().mean())
-            weight, bias = solve(features[~held], labels[~held], weights, penalty * share)
-            logits = features[held] @ weight.T + bias
-            alone[penalty] = alone[penalty] + torch.nn.functional.cross_entropy(
-                logits, labels[held], weights.to(logits.dtype), reduction="sum"
-            )
-    expected = min(alone, key=lambda penalty: float(alone[penalty]))
-    assert choose_penalty(features, labels, weights) == expected
+    alone = choose(features, labels, weights)
+    noise = choose(torch.where(labels[:, None] == 0, features, 50 * torch.randn(60, 20).double()), labels, weights)
+    assert alone.penalty == noise.penalty
 
 
 def test_a_class_with_one_sample_gets_the_usual_penalty() -> None:
-    assert choose_penalty(torch.randn(5, 3), torch.tensor([0, 0, 1, 1, 2]), torch.ones(3)) == USUAL_PENALTY
+    assert choose(torch.randn(5, 3), torch.tensor([0, 0, 1, 1, 2]), torch.ones(3)) == Choice(USUAL_PENALTY, 1.0)
 
 
 def test_balanced_class_weights_are_those_of_scikit_learn() -> None:
