@@ -29,6 +29,7 @@ from app.openapi import DESCRIPTION, TAGS
 from app.platform import Platform
 from app.settings import Settings, get_settings
 from app.telemetry import configure_logging
+from app.wire import BoundedProtocol
 
 GRACE_SECONDS = 10  # for open requests at shutdown; streams are told to reconnect
 
@@ -108,10 +109,11 @@ def main() -> int:
 
 
 def server_config(app: FastAPI) -> uvicorn.Config:
-    """One process; httptools refuses what request smuggling lives on, uvloop is the faster loop."""
+    """One process; httptools refuses what request smuggling lives on, uvloop is the faster loop; no web sockets."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedProtocol,
+        ws="none",
         loop="uvloop",
         log_config=None,
         access_log=False,
