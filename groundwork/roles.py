@@ -21,20 +21,18 @@ def run_api() -> int:
     """The API until SIGTERM. Raises Refusal."""
     import uvicorn
 
-    from app.main import GRACE_SECONDS, create_app
+    from app.main import create_app, server_config
+    from app.migrate import hold_alone
 
     settings = api_settings()
     fd = os.environ.pop("GROUNDWORK_LISTEN_FD", "")
     listener = socket.socket(fileno=int(fd)) if fd else listen(settings.host, settings.port)
-    _check_schema(settings)
-    app = _or_refuse(lambda: create_app(settings), "the API cannot start")
-    config = uvicorn.Config(
-        app, http="httptools", log_config=None, access_log=False, server_header=False, date_header=True,
-        timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=30,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    server.run(sockets=[listener])
-    return 0 if server.started else 1
+    with _or_refuse(lambda: hold_alone(settings), "the API cannot start"):
+        _check_schema(settings)
+        app = _or_refuse(lambda: create_app(settings), "the API cannot start")
+        server = uvicorn.Server(server_config(app))
+        server.run(sockets=[listener])
+        return 0 if server.started else 1
 
 
 def run_migrate() -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.groundwork.serving import ROOT, clean_environment, run
+from tests.groundwork.serving import CLI, ROOT, clean_environment, eventually, run
 
 SECRETS = {"secret_key": "s" * 32, "worker_token": "t" * 32}
 
@@ -56,6 +56,20 @@ def test_the_api_on_a_port_in_use(tmp_path: Path) -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         assert_one_line(run("api", data_dir=str(tmp_path), port=port, **SECRETS), port, "in use")
+
+
+def test_a_second_api_on_one_sqlite_file_is_refused(tmp_path: Path) -> None:
+    assert run("migrate", data_dir=str(tmp_path), **SECRETS).returncode == 0
+    settings = clean_environment(data_dir=str(tmp_path), port="0", **SECRETS)
+    with (tmp_path / "first.log").open("wb") as log:
+        first = subprocess.Popen([*CLI, "api"], env=settings, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        eventually((tmp_path / "groundwork.db.serving").exists)
+        assert_one_line(run("api", data_dir=str(tmp_path), port="0", **SECRETS), "already serves", "SQLite")
+        assert first.poll() is None
+    finally:
+        first.terminate()
+        first.wait(20)
 
 
 def test_the_api_on_a_database_without_a_schema_says_what_to_run(tmp_path: Path) -> None:
