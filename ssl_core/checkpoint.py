@@ -45,7 +45,9 @@ class TrainState:
         stale: evaluations since the best.
         evaluated: step of the last evaluation; -1 before the first.
         metrics: the latest value of every reproducible series.
+        best_metrics: what was measured beside it.
         warned: codes of messages already sent once.
+        guard: what the guard remembers; `guarded_sum`, `guarded_count`: the loss since its last look.
         threads: torch's intra-op threads; 0 before the first checkpoint.
     """
 
@@ -63,7 +65,11 @@ class TrainState:
     evaluated: int = -1
     threads: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    best_metrics: dict[str, float] = field(default_factory=dict)
     warned: list[str] = field(default_factory=list)
+    guard: dict[str, float] = field(default_factory=dict)
+    guarded_sum: float = 0.0
+    guarded_count: int = 0
 
 
 def folder_name(step: int) -> str:

@@ -4,6 +4,7 @@ EngineError
 ├── SpecError        the request does not fit the data or itself (raised at submission wherever possible)
 ├── DataError        the user's data is at fault: names the file and the row
 ├── NonFiniteError   the loss or a gradient became NaN or infinite: names the step
+├── CollapseError    the representation collapsed or the loss diverged: names number and step
 ├── CheckpointError  no checkpoint that verifies
 └── OutOfMemoryError the device or the machine has too little memory for this spec
 """
@@ -39,6 +40,10 @@ class DataError(EngineError):
 
 class NonFiniteError(EngineError):
     """The loss or a gradient is NaN or infinite. Never retried blindly (R11)."""
+
+
+class CollapseError(EngineError):
+    """The representation collapsed or the loss diverged; more steps would not help. Never retried blindly (R11)."""
 
 
 class CheckpointError(EngineError):

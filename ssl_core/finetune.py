@@ -51,6 +51,9 @@ class Split:
 class TaskEvaluation:
     """The task's metrics and loss on the validation split, plain views, twenty times in a run or once an epoch."""
 
+    lower_is_better = False
+    guard = None
+
     def __init__(self, task: Task, split: Split) -> None:
         self._task, self._split = task, split
         self.watched = f"validation/{task.best_metric}"

@@ -21,19 +21,54 @@ def effective_rank(vectors: Tensor) -> float:
     return float(torch.exp(-(shares * shares.log()).sum()))
 
 
-def health(vectors: Tensor) -> dict[str, float]:
-    """Series under `health/`: effective rank, the same as a share of what (N, D) allows, and the spread of each
-    dimension of the L2-normalised features (Chen and He 2021, SimSiam, arXiv 2011.10566: 1/sqrt(D) when evenly
-    spread, 0 on collapse), here times sqrt(D), so 1 is even."""
-    spread = torch.nn.functional.normalize(vectors.double(), dim=1).std(0) * vectors.shape[1] ** 0.5
+def spread(vectors: Tensor) -> dict[str, float]:
+    """Effective rank, the same as a share of what (N, D) allows, and the mean spread of the dimensions."""
     rank = effective_rank(vectors)
     return {
         "health/effective_rank": rank,
         "health/effective_rank_share": rank / min(vectors.shape),
-        "health/spread_mean": float(spread.mean()),
-        "health/spread_min": float(spread.min()),
-        "health/dead_dimensions": float((spread < 0.01).sum()),
+        "health/spread_mean": float(_spreads(vectors).mean()),
     }
+
+
+def health(vectors: Tensor) -> dict[str, float]:
+    """Series under `health/`: effective rank, the same as a share of what (N, D) allows, the spread of each dimension
+    of the L2-normalised features (Chen and He 2021, SimSiam, arXiv 2011.10566: 1/sqrt(D) when evenly spread, 0 on
+    collapse), here times sqrt(D), so 1 is even, and uniformity."""
+    spreads = _spreads(vectors)
+    return {
+        **spread(vectors),
+        "health/spread_min": float(spreads.min()),
+        "health/dead_dimensions": float((spreads < 0.01).sum()),
+        "health/uniformity": uniformity(vectors),
+    }
+
+
+def _spreads(vectors: Tensor) -> Tensor:
+    unit = torch.nn.functional.normalize(vectors.double(), dim=1)
+    spreads: Tensor = unit.std(0) * vectors.shape[1] ** 0.5
+    return spreads
+
+
+def uniformity(vectors: Tensor) -> float:
+    """log of the mean over pairs of exp(-2 |x - y|^2) of normalised features, 0 on collapse and the lower the more
+    evenly they cover the sphere: Wang and Isola 2020, https://arxiv.org/abs/2005.10242, equation 7 with t = 2.
+
+    Args:
+        vectors: (N, D), N at least 2.
+    """
+    distances = torch.nn.functional.pdist(torch.nn.functional.normalize(vectors.double(), dim=1))
+    return float((-2 * distances.square()).exp().mean().log())
+
+
+def alignment(first: Tensor, second: Tensor) -> float:
+    """Mean squared distance of two views of a sample, normalised features (Wang and Isola 2020, equation 6, alpha 2).
+
+    Args:
+        first, second: (N, D), row i of both of the same sample.
+    """
+    one, other = (torch.nn.functional.normalize(vectors.double(), dim=1) for vectors in (first, second))
+    return float((one - other).square().sum(1).mean())
 
 
 def warnings(values: dict[str, float]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ssl_core.batch import Batch
 from ssl_core.checkpoint import TrainState
 from ssl_core.context import StopReason
+from ssl_core.guard import Guard
 from ssl_core.nets import Nets
 
 
@@ -26,7 +27,15 @@ class Evaluation(Protocol):
 
     @property
     def watched(self) -> str | None:
-        """The series early stopping watches, higher is better; None = the last weights are the result."""
+        """The series early stopping watches; None = the last weights are the result."""
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Of the watched series."""
+
+    @property
+    def guard(self) -> Guard | None:
+        """Ends a run that is past saving; None = nobody does."""
 
     def every(self, total_steps: int, steps_per_epoch: int) -> int:
         """Steps between two evaluations."""

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ssl_core import checkpoint, distributed, health
+from ssl_core.batch import Batch
 from ssl_core.context import RunContext
 from ssl_core.data.cache import prepared
 from ssl_core.data.loader import Loader, make_batch, read_slice
@@ -20,10 +21,10 @@ from ssl_core.evaluation import neighbours
 from ssl_core.evaluation.features import features
 from ssl_core.evaluation.probe import probe_scores
 from ssl_core.export import Card, Finished, finish, open_base
+from ssl_core.guard import Guard, Pulse
 from ssl_core.learner import Outcome, TrainStep
 from ssl_core.modalities.base import Modality, Source
 from ssl_core.nets import Nets
-from ssl_core.objectives.base import Objective
 from ssl_core.rng import sample_seeds
 from ssl_core.spec import PretrainSpec, RunOrder, TrainPlan
 from ssl_core.splits import held_out
@@ -32,6 +33,7 @@ from ssl_core.trainer import train
 _HEALTH_SAMPLES = 512
 _PROBE_SAMPLES = 5000
 _VALIDATION_BATCHES = 4
+_GUARD_SAMPLES = 128
 
 
 @dataclass(frozen=True)
@@ -50,23 +52,11 @@ class PretrainEvaluation:
     samples are documents, then others of the pool.
     """
 
-    watched = None
-
     def __init__(
-        self,
-        objective: Objective,
-        loader: Loader,
-        validation: NDArray[np.int64],
-        probe: Labelled | None,
-        every: int | None,
+        self, spec: PretrainSpec, loader: Loader, validation: NDArray[np.int64], probe: Labelled | None
     ) -> None:
-        self._objective, self._loader, self._validation, self._probe, self._every = (
-            objective,
-            loader,
-            validation,
-            probe,
-            every,
-        )
+        self._objective, self._loader, self._validation, self._probe = spec.objective, loader, validation, probe
+        self._every = spec.probe.every_steps if spec.probe is not None else None
         everything = np.random.Generator(np.random.Philox(key=[loader.seed, 4])).permutation(
             loader.source.count("document")
         )
@@ -74,6 +64,11 @@ class PretrainEvaluation:
         rest = everything[~np.isin(everything, first)]
         # Twice as many vectors as a usual width, or the number of vectors would cap the rank.
         self.documents = np.sort(np.concatenate([first, rest])[:_HEALTH_SAMPLES])
+        compared = self._objective.comparable_loss and len(validation) > 0
+        self.watched = "probe/linear_accuracy" if probe is not None else "validation/loss" if compared else None
+        self.lower_is_better = probe is None
+        enough = len(self.documents) >= _GUARD_SAMPLES
+        self.guard = Guard(self._pulse, spec.on_collapse) if enough else None
 
     def every(self, total_steps: int, steps_per_epoch: int) -> int:
         """As the probe says, else ten times in the run."""
@@ -91,8 +86,22 @@ class PretrainEvaluation:
             values |= probe_scores(vectors, self._probe.labels, self._loader.seed)
         return values
 
+    def _pulse(self, nets: Nets) -> Pulse:
+        """Of evenly spaced documents."""
+        chosen = self.documents[np.linspace(0, len(self.documents) - 1, _GUARD_SAMPLES).astype(np.int64)]
+        device = next(nets.parameters()).device
+        found = health.spread(features(nets.encoder, self._loader.source, self._loader.modality, chosen, device))
+        return {name.removeprefix("health/"): value for name, value in found.items()}
+
     def warnings(self, metrics: dict[str, float]) -> dict[str, str]:
         return health.warnings(metrics)
+
+    def _alignment(self, nets: Nets, batch: Batch) -> dict[str, float]:
+        """Where the objective sees one sample in two views of a kind."""
+        if len(self._loader.views) < 2 or self._loader.views[0] != self._loader.views[1]:
+            return {}
+        first, second = (nets.encoder(view) for view in batch.views[:2])
+        return {"alignment": health.alignment(first, second)}
 
     def _validation_losses(self, nets: Nets, device: torch.device) -> dict[str, float]:
         """Means over at most four batches whose seeds never change, so that the curve shows the weights alone."""
@@ -104,8 +113,9 @@ class PretrainEvaluation:
             batch = make_batch(
                 loader.modality, loader.views, read_slice(loader.source, loader.unit, samples, seeds), device
             )
-            for name, value in self._objective.loss(nets, batch).items():
-                sums[name] = sums.get(name, 0.0) + float(value)
+            values = {name: float(value) for name, value in self._objective.loss(nets, batch).items()}
+            for name, value in (values | self._alignment(nets, batch)).items():
+                sums[name] = sums.get(name, 0.0) + value
             batches += 1
         return {f"validation/{name}": value / batches for name, value in sorted(sums.items())}
 
@@ -137,8 +147,7 @@ def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[s
     )
     warn_of_small_batch(loader, plan, context)
     probe = _probe(order, spec, spec.modality, folder, context)
-    every = spec.probe.every_steps if spec.probe is not None else None
-    evaluation = PretrainEvaluation(spec.objective, loader, validation, probe, every)
+    evaluation = PretrainEvaluation(spec, loader, validation, probe)
     resume = checkpoint.first_good([Path(path) for path in order.checkpoints], context)
     context.emit("stage", stage="training")
     outcome: Outcome = train(TrainStep(spec.objective, nets), loader, plan, context, evaluation, resume)
@@ -152,8 +161,8 @@ def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[s
         spec.modality,
         facts,
         [],
-        dict(outcome.state.metrics),
-        outcome.state.step,
+        outcome.state.metrics | outcome.state.best_metrics,
+        outcome.state.step if outcome.state.best is None else outcome.state.best_step,
         outcome.state.step,
         outcome.state.elapsed,
     )

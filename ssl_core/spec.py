@@ -110,6 +110,9 @@ class PretrainSpec(Training):
         default=None, description="start from this model's weights (continued pretraining)"
     )
     probe: ProbeSpec | None = None
+    on_collapse: Literal["fail", "warn"] = Field(
+        default="fail", description="what follows where the representation collapses or the loss diverges"
+    )
 
     @field_validator("backbone", mode="before")
     @classmethod

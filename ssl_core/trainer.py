@@ -8,6 +8,7 @@ killed at any step and resumed from its checkpoint ends with the same weights an
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,7 +20,9 @@ from ssl_core.context import RunContext, StopReason
 from ssl_core.data.loader import Loader, Prefetch
 from ssl_core.errors import NonFiniteError, OutOfMemoryError
 from ssl_core.fault import Fault
+from ssl_core.guard import EVERY, collapse
 from ssl_core.learner import Evaluation, Outcome, TrainStep
+from ssl_core.logbook import Logbook, Running
 from ssl_core.optim import build_optimizer, clip, rate_factor, set_rate
 from ssl_core.pace import Stopwatch, affordable, budget_steps
 from ssl_core.spec import TrainPlan
@@ -46,6 +49,7 @@ def train(
 
     Raises:
         NonFiniteError: names the step whose loss or gradient was NaN or infinite.
+        CollapseError: the evaluation's guard gave the run up.
         OutOfMemoryError: the spec needs more memory than there is.
         CheckpointError: `resume` belongs to another spec.
     """
@@ -83,23 +87,23 @@ class _Loop:
         self.step_module = distributed.wrap(step)
         self.meter = Meter(self.device, loader.tokens_per_step() / loader.batch_size)
         self.state = TrainState()
+        self.logbook = Logbook(context, self.state, self.meter, self.device)
         self.best: dict[str, Tensor] | None = None
-        self.sums: dict[str, Tensor] = {}
+        self.guard = evaluation.guard if evaluation is not None else None
+        self.guarded = Running(self.device)
         self.slices: Prefetch | None = None
         self.bad_step = torch.tensor(-1, device=self.device)
-        self.saved_at, self.saved_step, self.told_at = time.monotonic(), -1, 0.0
+        self.saved_at, self.saved_step = time.monotonic(), -1
 
     def begin(self, resume: Path | None) -> None:
         """Restore, start the reading thread, and only then set the generators (R13)."""
         if resume is not None:
             self.state, self.best = checkpoint.restore(resume, self.nets, self.optimizer)
-            self.sums = {
-                k: torch.tensor(v, dtype=torch.float64, device=self.device) for k, v in self.state.sums.items()
-            }
+            self.logbook = Logbook(self.context, self.state, self.meter, self.device)
+            self.guarded = Running(self.device, self.state.guarded_sum, self.state.guarded_count)
             self.saved_step = self.state.step
             self._same_threads()
-            text = f"resumed from the checkpoint of step {self.state.step}"
-            self._emit("message", level="info", code="resumed", message=text, step=self.state.step)
+            self.logbook.message("resumed", f"resumed from the checkpoint of step {self.state.step}")
         elif (total := budget_steps(self.plan, self.loader)) is not None:
             self._fix_schedule(total)
         self.fault = Fault(first_attempt=resume is None)
@@ -125,6 +129,8 @@ class _Loop:
         if self.state.step == 0 and self.evaluation is not None and self.evaluation.watched is not None:
             # What `Task.begin` solved may stay the best there is.
             self._evaluate(self.evaluation)
+        if self.state.step == 0:
+            self._guard()
         while not self._finished():
             reason = self._stop_reason()
             if reason is not None:
@@ -137,7 +143,9 @@ class _Loop:
                 self._log()
             if self.evaluation is not None and self._due(self.state.evaluate_every):
                 self._evaluate(self.evaluation)
-            self._tell_progress()
+            if self.state.step % EVERY == 0:
+                self._guard()
+            self.logbook.tell_progress()
             if self._save_due():
                 self._save()
         if self.saved_step != self.state.step:
@@ -166,7 +174,8 @@ class _Loop:
         self.optimizer.step()
         state.step += 1
         self.learner.after_step(self.nets, state.step / total if total else 0.0)
-        self._add({**values, "loss": loss, "grad_norm": norm})
+        self.logbook.add({**values, "loss": loss, "grad_norm": norm})
+        self.guarded.add(loss)
         state.examples += self.loader.batch_size
         seconds = time.perf_counter() - started
         state.elapsed += seconds
@@ -175,12 +184,6 @@ class _Loop:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
-
-    def _add(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            value = value.detach().double()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.state.counted += 1
 
     def _rate(self) -> float:
         # While a `minutes` budget still measures, warm up as a run of a thousand steps would.
@@ -198,18 +201,36 @@ class _Loop:
 
     def _log(self) -> None:
         self._check_finite()
-        means = {
-            name: float(distributed.mean(value).item()) / self.state.counted
-            for name, value in sorted(self.sums.items())
-        }
-        values = {f"train/{name}": value for name, value in means.items()}
-        values["train/learning_rate"] = self.optimizer.param_groups[-1]["lr"] / max(
-            1e-30, self.optimizer.param_groups[-1]["scale"]
-        )
-        values["train/epoch"] = self.loader.epoch(self.state.step)
-        self.state.metrics.update(values)
-        self.sums, self.state.counted = {}, 0
-        self._emit("metrics", step=self.state.step, values={**values, **self.meter.read()})
+        group = self.optimizer.param_groups[-1]
+        rate = group["lr"] / max(1e-30, group["scale"])
+        self.logbook.log({"train/learning_rate": rate, "train/epoch": self.loader.epoch(self.state.step)})
+
+    def _guard(self) -> None:
+        """Feel the pulse; raise, or warn once, where the run is past saving."""
+        guard = self.guard
+        if guard is None:
+            return
+        self._check_finite()
+        state, loss = self.state, self.guarded.take()
+        started = time.perf_counter()
+        values = self._apart(lambda: guard.look(self.nets, loss, state.guard))
+        self.logbook.emit("metrics", step=state.step, values=values)
+        text = guard.verdict(values, loss, state.guard, state.step)
+        # Batch averages differ between processes, and with them the numbers: one that gives up takes all along.
+        if distributed.agree(int(text is not None)) and guard.action == "fail":
+            self._save()
+            raise collapse(text or "another process of this run gave it up")
+        if text is not None:
+            self.logbook.message_once("collapsed", text)
+        state.elapsed += time.perf_counter() - started
+
+    def _apart(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Measure in evaluation mode, with no trace left in the run's generators."""
+        self.nets.eval()
+        with torch.no_grad(), torch.random.fork_rng():
+            values = measure()
+        self.nets.train()
+        return values
 
     def _evaluate(self, evaluation: Evaluation) -> None:
         if self.state.evaluated == self.state.step:
@@ -218,24 +239,20 @@ class _Loop:
         started = time.perf_counter()
         state = self.state
         state.evaluated = state.step
-        self.nets.eval()
-        with torch.no_grad(), torch.random.fork_rng():
-            values = evaluation.measure(self.nets)
-        self.nets.train()
+        values = self._apart(lambda: evaluation.measure(self.nets))
         state.metrics.update(values)
-        self._emit("metrics", step=state.step, values=values)
+        self.logbook.emit("metrics", step=state.step, values=values)
         for code, text in evaluation.warnings(values).items():
-            if code not in state.warned:
-                state.warned.append(code)
-                self._emit("message", level="warning", code=code, message=text, step=state.step)
+            self.logbook.message_once(code, text)
         if evaluation.watched is not None:
-            self._watch(values[evaluation.watched])
+            sign = -1 if evaluation.lower_is_better else 1
+            self._watch(sign * values[evaluation.watched], values)
         state.elapsed += time.perf_counter() - started
 
-    def _watch(self, score: float) -> None:
+    def _watch(self, score: float, values: dict[str, float]) -> None:
         state = self.state
         if state.best is None or score > state.best:
-            state.best, state.best_step, state.stale = score, state.step, 0
+            state.best, state.best_step, state.stale, state.best_metrics = score, state.step, 0, values
             self.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.nets.state_dict().items()}
         else:
             state.stale += 1
@@ -243,11 +260,12 @@ class _Loop:
     def _save(self) -> None:
         self._check_finite()
         if distributed.is_main():
-            self.state.sums = {name: float(value.item()) for name, value in self.sums.items()}
+            self.logbook.freeze()
+            self.state.guarded_sum, self.state.guarded_count = self.guarded.frozen()
             self.state.threads = torch.get_num_threads()
             path = checkpoint.save(self.context.workdir, self.nets, self.optimizer, self.state, self.best)
             relative = path.relative_to(self.context.workdir).as_posix()
-            self._emit(
+            self.logbook.emit(
                 "checkpoint", step=self.state.step, path=relative, metrics=dict(list(self.state.metrics.items())[:50])
             )
         self.saved_at, self.saved_step = time.monotonic(), self.state.step
@@ -296,7 +314,7 @@ class _Loop:
         state.evaluate_every = max(state.evaluate_every, total // max(1, evaluations))
         pace = self.stopwatch.seconds_per_step
         text = f"{minutes:g} minutes allow {total} steps of {pace:.3f} s; the schedule is fixed to that"
-        self._emit("message", level="info", code="schedule_fitted", message=text, step=state.step)
+        self.logbook.message("schedule_fitted", text)
 
     def _measure_machine(self) -> None:
         """FLOPs of a step and of the device, for `throughput/mfu`; costs one forward pass."""
@@ -307,20 +325,3 @@ class _Loop:
         with self._precision():
             self.meter.flops = step_flops(lambda: self.learner.loss(self.nets, batch)) * distributed.world_size()
         self.meter.peak = peak_flops(self.device, self.plan.precision) * distributed.world_size()
-
-    def _tell_progress(self) -> None:
-        now, state = time.monotonic(), self.state
-        if now - self.told_at < 1.0 and state.step != state.total_steps:
-            return
-        self.told_at = now
-        pace = state.elapsed / max(1, state.step)
-        eta = pace * (state.total_steps - state.step) if state.total_steps else None
-        rate = self.meter.examples_per_second
-        total = state.total_steps or state.step
-        self._emit(
-            "progress", stage="training", step=state.step, total_steps=total, examples_per_second=rate, eta_seconds=eta
-        )
-
-    def _emit(self, type: str, **fields: object) -> None:
-        if distributed.is_main():
-            self.context.emit(type, **fields)

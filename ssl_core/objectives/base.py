@@ -33,6 +33,10 @@ class Objective(Value):
     encoders: ClassVar[tuple[str, ...]] = ()
     """Encoder families it needs; empty = any family of its modalities."""
 
+    comparable_loss: ClassVar[bool] = True
+    """Whether a lower validation loss means a better encoder, so that it may choose the best weights. Not so where the
+    target moves, as with a teacher, a generator or a quantiser."""
+
     def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
         """The recipe's encoder where the user names none."""
         return modality.default_backbone("base" if queue == "gpu" else "tiny")

@@ -20,6 +20,7 @@ from ssl_core.data.cache import prepared
 from ssl_core.data.loader import Loader
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import NonFiniteError, OutOfMemoryError
+from ssl_core.guard import Guard
 from ssl_core.learner import Outcome, TrainStep
 from ssl_core.nets import Nets
 from ssl_core.objectives.mlm import MaskedLanguageModelling
@@ -48,6 +49,8 @@ class Scripted:
     """An evaluation whose scores are given beforehand."""
 
     watched: str | None = "validation/accuracy"
+    lower_is_better = False
+    guard: Guard | None = None
 
     def __init__(self, scores: list[float]) -> None:
         self.scores = iter(scores)

@@ -1,0 +1,97 @@
+"""Ends a pretraining run that collapsed or diverged, and says by which number, at which step and what to change.
+
+A collapsed run costs hours and exports a useless model, and its loss may even look good (BYOL's falls to zero). So
+every `EVERY` steps a few fixed samples are encoded and their spread is looked at, which costs less than a hundredth of
+the training. Needs torch through what it is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+from ssl_core.errors import CollapseError
+from ssl_core.nets import Nets
+
+EVERY = 25
+"""Steps between two looks."""
+STRIKES = 3
+"""Bad looks in a row that end a run: one may be a wobble of the first steps."""
+
+_LEAST_RANK = 1.5
+_LEAST_RANK_SHARE = 0.02
+_LEAST_SPREAD = 0.05
+_LOSS_GROWTH = 2.0
+
+Pulse = dict[str, float]
+"""`effective_rank`, `effective_rank_share` and `spread_mean`, as in `ssl_core.health`."""
+
+
+class Guard:
+    """The judge of one run. What it remembers is a plain dict that lives in the checkpoint.
+
+    Args:
+        feel: encodes the fixed samples and measures them; a pure function of the weights.
+        action: `fail` raises, `warn` only tells.
+    """
+
+    def __init__(self, feel: Callable[[Nets], Pulse], action: Literal["fail", "warn"]) -> None:
+        self._feel, self.action = feel, action
+
+    def look(self, nets: Nets, loss: float | None, memory: dict[str, float]) -> dict[str, float]:
+        """Measure, compare with the beginning, count strikes.
+
+        Args:
+            nets: in evaluation mode.
+            loss: mean training loss since the last look; None before the first step.
+            memory: changed in place.
+
+        Returns:
+            Series under `guard/`.
+        """
+        pulse = self._feel(nets)
+        for name, value in {**pulse, **({} if loss is None else {"loss": loss})}.items():
+            memory.setdefault(f"first_{name}", value)
+        memory["collapsing"] = memory.get("collapsing", 0.0) + 1 if _collapsed(pulse, memory) else 0.0
+        growing = loss is not None and _diverged(loss, memory)
+        memory["diverging"] = memory.get("diverging", 0.0) + 1 if growing else 0.0
+        return {f"guard/{name}": value for name, value in pulse.items()}
+
+    def verdict(self, values: dict[str, float], loss: float | None, memory: dict[str, float], step: int) -> str | None:
+        """What to tell the user once the strikes are full, else None."""
+        if memory["collapsing"] >= STRIKES:
+            rank, spread = values["guard/effective_rank"], values["guard/spread_mean"]
+            return (
+                f"the representation has collapsed at step {step}: effective rank {rank:.1f} "
+                f"(at the start {memory['first_effective_rank']:.1f}), mean spread {spread:.3f} (1 is even, at the "
+                f"start {memory['first_spread_mean']:.3f}); lower optimizer.learning_rate, use a larger batch_size, a "
+                "usual temperature, or check the data for near-identical rows"
+            )
+        if memory["diverging"] >= STRIKES:
+            return (
+                f"training diverges at step {step}: the mean loss of the last {EVERY} steps is {loss:.4g}, of the "
+                f"first {EVERY} it was {memory['first_loss']:.4g}; lower optimizer.learning_rate, raise "
+                "optimizer.warmup_fraction, or use precision fp32"
+            )
+        return None
+
+
+def collapse(text: str) -> CollapseError:
+    """The error that ends the run."""
+    return CollapseError("collapsed", text, "optimizer.learning_rate")
+
+
+def _collapsed(pulse: Pulse, memory: dict[str, float]) -> bool:
+    """Dead in itself, and deader than it was born: untrained features of similar rows may lie close together."""
+    if not all(math.isfinite(value) for value in pulse.values()):
+        return True
+    least = max(_LEAST_RANK, _LEAST_RANK_SHARE * pulse["effective_rank"] / pulse["effective_rank_share"])
+    rank = pulse["effective_rank"] < min(least, 0.5 * memory["first_effective_rank"])
+    spread = pulse["spread_mean"] < min(_LEAST_SPREAD, 0.5 * memory["first_spread_mean"])
+    return rank or spread
+
+
+def _diverged(loss: float, memory: dict[str, float]) -> bool:
+    first = memory["first_loss"]
+    return loss - first > _LOSS_GROWTH * abs(first) + 1.0
