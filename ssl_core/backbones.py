@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -18,28 +19,119 @@ class EncoderSpec(Value):
     width: int = Field(ge=16, le=4096, description="channels of a token, or of the first stage of a conv net")
     depth: int = Field(ge=1, le=101, description="layers; for a ResNet 18 or 50")
     heads: int = Field(default=1, ge=1, le=64, description="attention heads (transformer)")
+    key_value_heads: int = Field(
+        default=0, ge=0, le=64, description="heads of keys and values, each shared by several of queries; 0 = heads"
+    )
     mlp_ratio: float = Field(default=4.0, ge=1.0, le=8.0)
-    positions: Literal["rotary", "learned", "none"] = "rotary"
+    positions: Literal["rotary", "learned", "sincos", "convolution", "none"] = "rotary"
     max_positions: int = Field(default=1024, ge=8, le=32768)
+    attention: Literal["full", "causal"] = Field(default="full", description="causal: a token sees none behind it")
+    window: int = Field(
+        default=0, ge=0, le=32768,
+        description="tokens that a local layer sees: half on either side, or where causal the last ones; 0 = all",
+    )  # fmt: skip
+    global_every: int = Field(
+        default=0, ge=0, le=101, description="with a window: each such layer, from the first, sees all; 0 = none does"
+    )
     norm: Literal["pre", "post"] = "pre"
-    mlp: Literal["gelu", "geglu", "swiglu"] = "gelu"
+    norm_kind: Literal["layer", "rms"] = Field(default="layer", description="rms: no mean taken off, never a bias")
+    embedding_norm: bool = Field(default=True, description="a norm behind the embedding")
+    first_norm: bool = Field(
+        default=False, description="pre: a norm before the first layer too where the embedding has one (CLIP's images)"
+    )
+    mlp: Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "geglu", "swiglu"] = "gelu"
     bias: bool = Field(default=True, description="transformer: biases in linear layers and norms")
+    qkv_bias: Literal["same", "yes", "no"] = Field(
+        default="same", description="biases of queries, keys and values; same = as `bias`"
+    )
+    layer_scale: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="first value of a learned factor on what a layer adds; 0 = none"
+    )
     norm_epsilon: float = Field(default=1e-5, gt=0, le=1e-2)
     rotary_base: float = Field(default=10_000.0, ge=100, le=1e7, description="longest rotary wavelength / 2 pi")
+    local_rotary_base: float = Field(default=0.0, ge=0, le=1e7, description="the same in local layers; 0 = rotary_base")
     dropout: float = Field(default=0.0, ge=0.0, le=0.5)
+    token_dropout: float = Field(
+        default=0.0, ge=0.0, le=0.5,
+        description="ESM-2: mask tokens enter as zero, others times (1 - this) / (1 - share of mask tokens); 0 = off",
+    )  # fmt: skip
+    embedding_width: int = Field(
+        default=0, ge=0, le=4096, description="of the token table, projected to width (ELECTRA); 0 = width"
+    )
+    pooling: Literal["mean", "cls", "last", "attention"] = Field(
+        default="mean", description="one vector of all: mean, class tokens or first token, last token, learned query"
+    )
     stem: Literal["small", "medium", "large"] = Field(
         default="small", description="conv nets: stride 1, 2 or 4 (ResNet: small or large)"
     )
+    patch_size: int = Field(default=16, ge=1, le=64, description="vit: pixels along a side of a patch")
+    patch_stride: int = Field(default=0, ge=0, le=64, description="vit: pixels from patch to patch; 0 = patch_size")
+    patch_bias: bool = Field(default=True, description="vit: a bias in the projection of patches")
+    class_tokens: int = Field(default=0, ge=0, le=2, description="vit: learned tokens before the patches")
+    register_tokens: int = Field(default=0, ge=0, le=16, description="vit: learned tokens that nobody reads")
+    stem_width: int = Field(default=512, ge=16, le=1024, description="wave: channels of the convolutional stem")
+    stem_norm: Literal["group", "layer"] = Field(
+        default="group", description="wave: one group norm behind the first convolution, or a layer norm behind each"
+    )
+    stem_bias: bool = Field(default=False, description="wave: biases in the convolutional stem")
+    position_kernel: int = Field(default=128, ge=1, le=256, description="convolution: frames that one position sees")
+    position_groups: int = Field(default=16, ge=1, le=64, description="convolution: groups of channels")
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> EncoderSpec:
-        if self.family == "transformer" and self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} must be divisible by twice the heads ({self.heads})")
-        if self.family == "resnet" and self.depth not in (18, 50):
-            raise ValueError(f"a resnet has depth 18 or 50, not {self.depth}")
-        if self.family == "resnet" and self.stem == "medium":
-            raise ValueError("a resnet has a stem small or large, not medium")
+    def _fits_together(self) -> EncoderSpec:
+        complaint = next(_complaints(self), None)
+        if complaint is not None:
+            raise ValueError(complaint)
         return self
+
+
+_TRUNKS = ("transformer", "vit", "wave", "dual")
+# Which families read a field; another family that sets it is told so.
+_FIELDS_OF: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("norm_kind", "embedding_norm", "first_norm", "qkv_bias", "layer_scale"), _TRUNKS),
+    **dict.fromkeys(("key_value_heads", "pooling"), _TRUNKS),
+    **dict.fromkeys(("attention", "window", "global_every", "local_rotary_base"), ("transformer", "dual")),
+    **dict.fromkeys(("token_dropout", "embedding_width"), ("transformer",)),
+    **dict.fromkeys(("patch_size", "patch_stride", "patch_bias", "class_tokens", "register_tokens"), ("vit", "dual")),
+    **dict.fromkeys(("stem_width", "stem_norm", "stem_bias", "position_kernel", "position_groups"), ("wave",)),
+}
+_PLACES = {"transformer": ("rotary", "learned", "none")}
+
+
+def _complaints(spec: EncoderSpec) -> Iterator[str]:
+    """What does not go together in a spec, in words."""
+    family = spec.family
+    if family == "resnet" and spec.depth not in (18, 50):
+        yield f"a resnet has depth 18 or 50, not {spec.depth}"
+    if family == "resnet" and spec.stem == "medium":
+        yield "a resnet has a stem small or large, not medium"
+    if family in _TRUNKS and spec.width % (2 * spec.heads):
+        yield f"width {spec.width} must be divisible by twice the heads ({spec.heads})"
+    for field, families in _FIELDS_OF.items():
+        if family not in families and getattr(spec, field) != type(spec).model_fields[field].default:
+            yield f"{field} is for {' and '.join(families)}, not for a {family}"
+    if family in _PLACES and spec.positions not in _PLACES[family]:
+        yield f"a {family} has positions {', '.join(_PLACES[family])}, not {spec.positions}"
+    if family == "transformer" and spec.pooling == "attention":
+        yield "a transformer pools by mean, cls or last, not by attention"
+    if spec.patch_stride > spec.patch_size:
+        yield f"patch_stride {spec.patch_stride} would skip pixels of patches of {spec.patch_size}"
+    if spec.first_norm and (spec.norm == "post" or not spec.embedding_norm):
+        yield "first_norm is for norm pre with embedding_norm: without one the first layer has its norm anyway"
+    yield from _attention_complaints(spec)
+
+
+def _attention_complaints(spec: EncoderSpec) -> Iterator[str]:
+    if spec.key_value_heads and spec.heads % spec.key_value_heads:
+        yield f"{spec.heads} heads cannot share {spec.key_value_heads} key_value_heads"
+    if spec.window % 2 and spec.attention == "full":
+        yield f"window {spec.window} must be even: half of it lies on either side"
+    if spec.global_every and not spec.window:
+        yield "global_every needs a window: without one every layer is global"
+    if spec.local_rotary_base and not (spec.window and spec.positions == "rotary"):
+        yield "local_rotary_base needs a window and rotary positions"
+    if 0 < spec.local_rotary_base < 100:
+        yield f"local_rotary_base {spec.local_rotary_base} must be 0 or at least 100"
 
 
 def _text(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
