@@ -1,4 +1,4 @@
-"""Views of text, batched on the training device. Needs torch.
+"""Views of text and of other sequences of tokens, batched on the training device. Needs torch.
 
 B samples, T token slots of the view, L of what was read.
 """
@@ -32,13 +32,15 @@ def packed(raw: Mapping[str, Tensor]) -> Tokens:
     return Tokens(raw["ids"].long(), raw["segments"], raw["positions"], raw["word_starts"])
 
 
-def plain(raw: Mapping[str, Tensor], max_length: int) -> Tokens:
+def plain(raw: Mapping[str, Tensor], max_length: int, pad: int = tokenizer.PAD) -> Tokens:
     """The first `max_length` tokens of each document, (B, min(L, max_length))."""
     ids, starts = raw["ids"][:, :max_length], raw["word_starts"][:, :max_length]
-    return _single(ids.long(), raw["lengths"].clamp(max=max_length), starts)
+    return _single(ids.long(), raw["lengths"].clamp(max=max_length), starts, pad)
 
 
-def span(raw: Mapping[str, Tensor], seeds: Tensor, index: int, bounds: tuple[int, int]) -> Tokens:
+def span(
+    raw: Mapping[str, Tensor], seeds: Tensor, index: int, bounds: tuple[int, int], pad: int = tokenizer.PAD
+) -> Tokens:
     """A random stretch of each document, (B, T), T at most min(L, span_max).
 
     The document is cut at a random place of its middle half; views of even and odd `index` lie on different sides of
@@ -61,16 +63,16 @@ def span(raw: Mapping[str, Tensor], seeds: Tensor, index: int, bounds: tuple[int
         most = int(size.max())
     slots = torch.arange(most, device=seeds.device)
     at = (start[:, None] + slots).clamp(max=raw["ids"].shape[1] - 1)
-    return _single(raw["ids"].gather(1, at).long(), size, raw["word_starts"].gather(1, at))
+    return _single(raw["ids"].gather(1, at).long(), size, raw["word_starts"].gather(1, at), pad)
 
 
-def _single(ids: Tensor, lengths: Tensor, starts: Tensor) -> Tokens:
+def _single(ids: Tensor, lengths: Tensor, starts: Tensor, pad: int) -> Tokens:
     """One document a row: everything past its length becomes padding."""
     slots = torch.arange(ids.shape[1], device=ids.device)
     real = slots < lengths[:, None]
     segments = torch.where(real, 0, -1).to(torch.int32)
     positions = torch.where(real, slots, 0)
-    return Tokens(torch.where(real, ids, tokenizer.PAD), segments, positions, starts & real)
+    return Tokens(torch.where(real, ids, pad), segments, positions, starts & real)
 
 
 @lru_cache(maxsize=16)
@@ -95,8 +97,13 @@ def collate(items: list[Any], folder: Path, max_length: int) -> dict[str, Tensor
         encoded[number] if number in encoded else _checked(item, number, len(starts))
         for number, item in enumerate(items)
     ]
+    return padded(documents, starts, max_length, tokenizer.PAD)
+
+
+def padded(documents: list[list[int]], starts: NDArray[np.bool_], max_length: int, pad: int) -> dict[str, Tensor]:
+    """Documents as a source reads them: `ids` and `word_starts` (B, L), `lengths` (B,), each cut at `max_length`."""
     lengths = np.array([min(len(ids), max_length) for ids in documents], dtype=np.int64)
-    ids = np.full((len(documents), int(lengths.max(initial=1))), tokenizer.PAD, dtype=np.int32)
+    ids = np.full((len(documents), int(lengths.max(initial=1))), pad, dtype=np.int32)
     for row, (document, length) in enumerate(zip(documents, lengths, strict=True)):
         ids[row, :length] = document[:length]
     arrays = {"ids": ids, "word_starts": starts[ids], "lengths": lengths}

@@ -117,10 +117,10 @@ class TextModality(Modality):
         text_shards.prepare(self, dataset, out, tokenizer, progress)
 
     def open(self, prepared: Path) -> Source:
-        """A `TextSource`."""
-        from ssl_core.data.text_shards import TextSource
+        """A `TokenSource`."""
+        from ssl_core.data.token_shards import TokenSource
 
-        return TextSource(prepared, self.max_length)
+        return TokenSource(prepared, self.max_length)
 
     def view(self, name: str, raw: Mapping[str, Tensor], seeds: Tensor, index: int = 0) -> Tokens:
         """`Tokens` of (B, T): T is `max_length` for `packed`, and at most that for `plain`, `span_max` for `span`."""

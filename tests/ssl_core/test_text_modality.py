@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ssl_core.batch import Tokens
-from ssl_core.data import text_shards, tokenizer
-from ssl_core.data.text_shards import TextSource
+from ssl_core.data import token_shards, tokenizer
+from ssl_core.data.token_shards import TokenSource
 from ssl_core.errors import DataError, SpecError
 from ssl_core.modalities.text import TextModality
 from tests.ssl_core.datasets import text_dataset
@@ -22,16 +22,16 @@ POOL = ["The quick brown fox jumps over the lazy dog, again and again.", "Größ
 KINDS: list[tokenizer.TokenizerKind] = ["bpe", "wordpiece"]
 
 
-def source_of(tmp_path: Path, texts: list[str], **settings: object) -> tuple[TextModality, TextSource]:
+def source_of(tmp_path: Path, texts: list[str], **settings: object) -> tuple[TextModality, TokenSource]:
     dataset = take(tmp_path, "a.jsonl", "\n".join(f'{{"text": "{text}"}}' for text in texts).encode()).folder
     modality = TextModality(**{"max_length": 16, "vocab_size": 600, "span_min": 3, "span_max": 8, **settings})
     modality.prepare(dataset, tmp_path / "shards", None, lambda done, total: None)
     source = modality.open(tmp_path / "shards")
-    assert isinstance(source, TextSource)
+    assert isinstance(source, TokenSource)
     return modality, source
 
 
-def documents(source: TextSource, indices: list[int], seeds: list[int] | None = None) -> dict[str, Tensor]:
+def documents(source: TokenSource, indices: list[int], seeds: list[int] | None = None) -> dict[str, Tensor]:
     read = source.read("document", np.array(indices), None if seeds is None else np.array(seeds))
     return {name: torch.from_numpy(values) for name, values in read.items()}
 
@@ -146,14 +146,14 @@ def stretch(tokens: Tokens, row: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def numbered(tmp_path_factory: pytest.TempPathFactory) -> tuple[TextModality, TextSource]:
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> tuple[TextModality, TokenSource]:
     """One document of 60 different tokens, one of 5, one of 1."""
     letters = [chr(code) for code in range(0x4E00, 0x4E00 + 60)]
     texts = [" ".join(letters), " ".join(letters[:5]), "x"]
     return source_of(tmp_path_factory.mktemp("numbered"), texts, max_length=64, tokenizer="wordpiece")
 
 
-def test_two_spans_of_a_document_are_contiguous_and_share_nothing(numbered: tuple[TextModality, TextSource]) -> None:
+def test_two_spans_of_a_document_are_contiguous_and_share_nothing(numbered: tuple[TextModality, TokenSource]) -> None:
     modality, source = numbered
     raw, seeds = documents(source, [0] * 400), torch.arange(400)
     whole = raw["ids"][0].tolist()
@@ -171,13 +171,13 @@ def test_two_spans_of_a_document_are_contiguous_and_share_nothing(numbered: tupl
     assert first.ids.shape[1] == 8
 
 
-def test_spans_are_no_wider_than_the_longest_of_them(numbered: tuple[TextModality, TextSource]) -> None:
+def test_spans_are_no_wider_than_the_longest_of_them(numbered: tuple[TextModality, TokenSource]) -> None:
     modality, source = numbered
     view = modality.view("span", documents(source, [1] * 8), torch.arange(8))
     assert view.ids.shape[1] == int((view.segments == 0).sum(1).max()) < 5
 
 
-def test_short_documents_give_what_they_have(numbered: tuple[TextModality, TextSource]) -> None:
+def test_short_documents_give_what_they_have(numbered: tuple[TextModality, TokenSource]) -> None:
     modality, source = numbered
     raw, seeds = documents(source, [1, 2] * 50), torch.arange(100)
     for index in (0, 1):
@@ -191,7 +191,7 @@ def test_a_document_longer_than_the_window_is_read_from_a_seeded_place(tmp_path:
     words = " ".join(f"{chr(0x4E00 + n)}" for n in range(400))
     _, source = source_of(tmp_path, [words, "x y"], max_length=16, tokenizer="wordpiece", vocab_size=900)
     beginning = documents(source, [0, 1])
-    assert beginning["lengths"].tolist() == [16 * text_shards.WINDOW, 2]
+    assert beginning["lengths"].tolist() == [16 * token_shards.WINDOW, 2]
     again, other = documents(source, [0, 1], [7, 7]), documents(source, [0, 1], [8, 8])
     assert torch.equal(again["ids"], documents(source, [0, 1], [7, 7])["ids"])
     assert not torch.equal(again["ids"][0], other["ids"][0])
