@@ -23,6 +23,7 @@ _LEAST_RANK = 1.5
 _LEAST_RANK_SHARE = 0.02
 _LEAST_SPREAD = 0.05
 _LOSS_GROWTH = 2.0
+_POORER = 0.25
 
 Pulse = dict[str, float]
 """`effective_rank`, `effective_rank_share` and `spread_mean`, as in `ssl_core.health`."""
@@ -54,6 +55,8 @@ class Guard:
         for name, value in {**pulse, **({} if loss is None else {"loss": loss})}.items():
             memory.setdefault(f"first_{name}", value)
         memory["collapsing"] = memory.get("collapsing", 0.0) + 1 if _collapsed(pulse, memory) else 0.0
+        poorer = pulse["effective_rank"] < _POORER * memory["first_effective_rank"]
+        memory["poorer"] = memory.get("poorer", 0.0) + 1 if poorer else 0.0
         growing = loss is not None and _diverged(loss, memory)
         memory["diverging"] = memory.get("diverging", 0.0) + 1 if growing else 0.0
         return {f"guard/{name}": value for name, value in pulse.items()}
@@ -75,6 +78,17 @@ class Guard:
                 "optimizer.warmup_fraction, or use precision fp32"
             )
         return None
+
+
+def advice(values: dict[str, float], memory: dict[str, float]) -> str | None:
+    """A warning where the features have lost most of what even an untrained encoder has, without being dead."""
+    if memory["poorer"] < STRIKES:
+        return None
+    rank, first = values["guard/effective_rank"], memory["first_effective_rank"]
+    return (
+        f"the features are poorer than those of an untrained encoder: effective rank {rank:.1f}, at the start "
+        f"{first:.1f}; optimizer.learning_rate may be too high"
+    )
 
 
 def collapse(text: str) -> CollapseError:

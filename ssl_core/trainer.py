@@ -20,7 +20,7 @@ from ssl_core.context import RunContext, StopReason
 from ssl_core.data.loader import Loader, Prefetch
 from ssl_core.errors import NonFiniteError, OutOfMemoryError
 from ssl_core.fault import Fault
-from ssl_core.guard import EVERY, collapse
+from ssl_core.guard import EVERY, advice, collapse
 from ssl_core.learner import Evaluation, Outcome, TrainStep
 from ssl_core.logbook import Logbook, Running
 from ssl_core.optim import build_optimizer, clip, rate_factor, set_rate
@@ -222,6 +222,8 @@ class _Loop:
             raise collapse(text or "another process of this run gave it up")
         if text is not None:
             self.logbook.message_once("collapsed", text)
+        if (hint := advice(values, state.guard)) is not None:
+            self.logbook.message_once("poor_features", hint)
         state.elapsed += time.perf_counter() - started
 
     def _apart(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:

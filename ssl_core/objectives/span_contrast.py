@@ -27,7 +27,9 @@ class SpanContrast(Objective):
     """
 
     name: Literal["span_contrast"] = "span_contrast"
-    temperature: float = Field(default=0.05, ge=0.01, le=2, description="DeCLUTR: 0.05")
+    temperature: float = Field(
+        default=0.2, ge=0.01, le=2, description="DeCLUTR: 0.05; pools of some thousand documents want 0.1 to 0.2"
+    )
     projector_dim: int = Field(
         default=0, ge=0, le=8192, description="0 = contrast the encoder's own vectors, as DeCLUTR does"
     )

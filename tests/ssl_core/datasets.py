@@ -58,6 +58,13 @@ def text_dataset(folder: Path, rows: int = 90, labelled: bool = True, seed: int 
     return write_dataset(folder, columns, profile)
 
 
+def png(pixels: Any) -> bytes:
+    """The file of a picture (H, W, 3) uint8."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def image_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: int = 0) -> Path:
     """Pictures of 8 x 8 pixels: bright left, bright top, or bright middle, in noise."""
     random = np.random.default_rng(seed)
@@ -71,9 +78,7 @@ def image_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: int
             "middle": (slice(2, 6), slice(2, 6)),
         }
         pixels[area[label]] += 150
-        stream = io.BytesIO()
-        Image.fromarray(pixels.astype(np.uint8)).save(stream, "PNG")
-        images.append(stream.getvalue())
+        images.append(png(pixels.astype(np.uint8)))
     kept: list[str | None] = [*labels] if labelled else [None] * rows
     sizes = pa.array([8] * rows, pa.int32())
     columns = {
