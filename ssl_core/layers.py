@@ -1,15 +1,19 @@
 """Layers that encoders and objectives share. Needs torch.
 
-B rows, T token slots, D width, H heads, E = D / H.
+B rows, T token slots, D width, H heads, E = D / H, S slots of keys.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ssl_core.backbones import EncoderSpec
 
 
 def rotary_angles(positions: Tensor, head_dim: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -35,55 +39,201 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
 
+class Past:
+    """Keys and values of the tokens that a layer has read, for generation a token at a time.
+
+    Attributes:
+        keys, values: (B, H or fewer, S, E), or None before the first token.
+    """
+
+    def __init__(self) -> None:
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def extended(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values, after taking these in behind what is there."""
+        if self.keys is not None and self.values is not None:
+            keys, values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
+        self.keys, self.values = keys, values
+        return keys, values
+
+    def reorder(self, rows: Tensor) -> None:
+        """Row i goes on from what was row `rows[i]` (beam search). `rows` is (B',) int64."""
+        if self.keys is not None and self.values is not None:
+            self.keys, self.values = self.keys[rows], self.values[rows]
+
+
 class Attention(nn.Module):
-    """Multi-head self-attention by `scaled_dot_product_attention` (Vaswani et al. 2017, arXiv 1706.03762)."""
+    """Multi-head self-attention by `scaled_dot_product_attention` (Vaswani et al. 2017, arXiv 1706.03762).
 
-    def __init__(self, width: int, heads: int, bias: bool, dropout: float) -> None:
+    With fewer heads of keys and values than of queries, neighbouring queries share them: grouped-query attention
+    (Ainslie et al. 2023, https://arxiv.org/abs/2305.13245).
+    """
+
+    def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.heads, self.shared, self.dropout = spec.heads, spec.key_value_heads or spec.heads, spec.dropout
+        self.head_dim = spec.width // spec.heads
+        inner = (self.heads + 2 * self.shared) * self.head_dim
+        self.qkv = nn.Linear(spec.width, inner, bias=spec.bias if spec.qkv_bias == "same" else spec.qkv_bias == "yes")
+        self.out = nn.Linear(spec.width, spec.width, bias=spec.bias)
 
-    def forward(self, x: Tensor, mask: Tensor | None, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        rotary: tuple[Tensor, Tensor] | None = None,
+        causal: bool = False,
+        past: Past | None = None,
+    ) -> Tensor:
         """(B, T, D) from (B, T, D).
 
         Args:
             x: the tokens.
             mask: bool, broadcasts to (B, H, T, T), True where a token may look; None = everywhere.
             rotary: see `rotary_angles`; None where positions are learned.
+            causal: without a mask and a past: a token sees no slot behind its own.
+            past: of the tokens before these; these are added to it.
         """
         batch, length, width = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        turned = self.heads + self.shared
+        # Neighbouring heads: the queries', then the keys', then the values'.
+        qkv = self.qkv(x).view(batch, length, turned + self.shared, self.head_dim)
+        qk, v = qkv[:, :, :turned], qkv[:, :, turned:].transpose(1, 2)
         if rotary is not None:
             # Both at once and where they lie: turned one by one after the transpose they cost a third more.
-            cosine, sine = (part.transpose(1, 2)[:, :, None] for part in rotary)
-            q, k = rotate(qkv[:, :, :2], cosine, sine).permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+            qk = rotate(qk, *(part.transpose(1, 2) for part in rotary))
+        q, k = qk[:, :, : self.heads].transpose(1, 2), qk[:, :, self.heads :].transpose(1, 2)
+        if past is not None:
+            k, v = past.extended(k, v)
+        seen = attend(q, k, v, mask, causal, self.dropout if self.training else 0.0)
         mixed: Tensor = self.out(seen.transpose(1, 2).reshape(batch, length, width))
         return mixed
 
 
-class FeedForward(nn.Module):
-    """Two matrices with a nonlinearity; `geglu` and `swiglu` gate it (Shazeer 2020, https://arxiv.org/abs/2002.05202)."""
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, dropout: float) -> Tensor:
+    """(B, H, T, E) from queries (B, H, T, E), keys and values (B, G, S, E); G divides H."""
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
 
-    def __init__(self, width: int, hidden: int, kind: str, bias: bool) -> None:
+
+_GATED = ("geglu", "swiglu")
+_NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "relu": F.relu,
+    "geglu": F.gelu,
+    "swiglu": F.silu,
+}
+
+
+class FeedForward(nn.Module):
+    """Two matrices with a nonlinearity; `geglu` and `swiglu` gate it (Shazeer 2020, https://arxiv.org/abs/2002.05202).
+
+    `gelu_tanh` is GPT-2's approximation, `quick_gelu` CLIP's.
+    """
+
+    def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        self.kind = kind
-        self.up = nn.Linear(width, hidden if kind == "gelu" else 2 * hidden, bias=bias)
-        self.down = nn.Linear(hidden, width, bias=bias)
+        hidden = round(spec.mlp_ratio * spec.width)
+        self.gated, self.nonlinearity = spec.mlp in _GATED, _NONLINEARITIES[spec.mlp]
+        self.up = nn.Linear(spec.width, 2 * hidden if self.gated else hidden, bias=spec.bias)
+        self.down = nn.Linear(hidden, spec.width, bias=spec.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) from (..., D)."""
         raised = self.up(x)
-        if self.kind == "gelu":
-            hidden = F.gelu(raised)
-        else:
+        if self.gated:
             gate, value = raised.chunk(2, dim=-1)
-            hidden = (F.gelu(gate) if self.kind == "geglu" else F.silu(gate)) * value
+            hidden = self.nonlinearity(gate) * value
+        else:
+            hidden = self.nonlinearity(raised)
         lowered: Tensor = self.down(hidden)
         return lowered
+
+
+class Layer(nn.Module):
+    """Attention, then a feed-forward, each added to what came in; the norm stands before (`pre`) or after (`post`).
+
+    With `layer_scale`, what is added is multiplied by a learned factor a channel (Touvron et al. 2021, CaiT,
+    https://arxiv.org/abs/2103.17239).
+    """
+
+    def __init__(self, spec: EncoderSpec, first: bool) -> None:
+        super().__init__()
+        self.pre = spec.norm == "pre"
+        # Where the embedding is normalised already, a pre-norm trunk has no norm before its first attention.
+        bare = self.pre and first and spec.embedding_norm and not spec.first_norm
+        self.attention_norm = nn.Identity() if bare else norm_of(spec)
+        self.attention = Attention(spec)
+        self.feed_forward_norm = norm_of(spec)
+        self.feed_forward = FeedForward(spec)
+        self.dropout = nn.Dropout(spec.dropout)
+        if spec.layer_scale > 0:
+            self.attention_scale: nn.Module = Scale(spec)
+            self.feed_forward_scale: nn.Module = Scale(spec)
+        else:
+            self.attention_scale = self.feed_forward_scale = nn.Identity()
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        rotary: tuple[Tensor, Tensor] | None = None,
+        causal: bool = False,
+        past: Past | None = None,
+    ) -> Tensor:
+        """(B, T, D) from (B, T, D); arguments as in `Attention.forward`."""
+        if self.pre:
+            seen = self.attention_scale(self.attention(self.attention_norm(x), mask, rotary, causal, past))
+            x = x + self.dropout(seen)
+            raised: Tensor = x + self.dropout(self.feed_forward_scale(self.feed_forward(self.feed_forward_norm(x))))
+            return raised
+        seen = self.attention_scale(self.attention(x, mask, rotary, causal, past))
+        x = self.attention_norm(x + self.dropout(seen))
+        normed: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward_scale(self.feed_forward(x))))
+        return normed
+
+
+class Scale(nn.Module):
+    """A learned factor a channel."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.full((spec.width,), spec.layer_scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) from (..., D)."""
+        return x * self.factor
+
+
+def norm_of(spec: EncoderSpec, width: int = 0) -> nn.Module:
+    """The norm of a spec's kind, over `width` channels (0 = its own)."""
+    if spec.norm_kind == "rms":
+        return nn.RMSNorm(width or spec.width, eps=spec.norm_epsilon)
+    return nn.LayerNorm(width or spec.width, eps=spec.norm_epsilon, bias=spec.bias)
+
+
+_INITIAL_STD = 0.02  # BERT's
+
+
+def initialise(module: nn.Module) -> None:
+    """BERT's start, for `Module.apply`: weights from a normal cut at three deviations of 0.02, biases 0."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.trunc_normal_(module.weight, std=_INITIAL_STD, a=-3 * _INITIAL_STD, b=3 * _INITIAL_STD)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def shrink_residuals(layers: nn.ModuleList) -> None:
+    """GPT-2's rule: what a layer adds to the stream starts 1 / sqrt(additions) as large, two a layer."""
+    with torch.no_grad():
+        for name, weight in layers.named_parameters():
+            if name.endswith(("attention.out.weight", "feed_forward.down.weight")):
+                weight.mul_((2 * len(layers)) ** -0.5)
 
 
 class ProjectionHead(nn.Sequential):
