@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ PASSED_ON = (
     "GROUNDWORK_ENGINE_FAULT",
 )  # fmt: skip
 PASSED_ON_PREFIXES = ("LC_", "OMP_", "MKL_", "KMP_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "PYTORCH_", "OPENBLAS_")
+
+NO_ROOM = 1 << 20  # with fewer bytes free than this, an engine that ended without a word had nowhere to write it
 
 
 class Engine:
@@ -113,6 +116,8 @@ class Engine:
         if killed and processes.oom_kills() > self._oom_before:
             message = "The machine ran out of memory and killed the training; use a smaller batch or model."
             return dict(_failure("oom", "out_of_memory", message)["error"])
+        if code > 0 and shutil.disk_usage(self.run).free < NO_ROOM:
+            return dict(_failure("infra", "disk_full", "The worker's disk is full; free some room on it.")["error"])
         name = f"was killed by signal {-code} ({signal.strsignal(-code)})" if code < 0 else ""
         how = name or f"ended with exit status {code}"
         # A kill comes from outside and is bad luck; a crash at the same step twice is the job's own doing (R11).

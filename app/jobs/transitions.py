@@ -20,8 +20,8 @@ from app.jobs.limits import Limits
 from app.jobs.states import HELD, LEGAL, TERMINAL, Outcome, Status
 from app.jobs.tables import Attempt, Job, Outbox
 
-KILLED, LEASE_EXPIRED, WORKER_LOST = "engine_killed", "lease_expired", "worker_lost"
-"""Codes of losses that came from outside: a SIGKILL or a vanished machine may strike at any step."""
+KILLED, LEASE_EXPIRED, WORKER_LOST, DISK_FULL = "engine_killed", "lease_expired", "worker_lost", "disk_full"
+"""Codes of losses that came from outside: a SIGKILL, a vanished machine or a full disk may strike at any step."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _last_step(session: Session, job: Job) -> int | None:
 
 def _is_poison(job: Job, code: str, step: int | None) -> bool:
     # Only the run's own crash at one step twice is the run's doing.
-    own_crash = code not in (KILLED, LEASE_EXPIRED, WORKER_LOST)
+    own_crash = code not in (KILLED, LEASE_EXPIRED, WORKER_LOST, DISK_FULL)
     return own_crash and bool(step) and (job.crash_code, job.crash_step) == (code, step)
 
 

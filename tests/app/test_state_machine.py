@@ -170,6 +170,12 @@ def test_the_same_crash_at_the_same_step_twice_is_poison(world: tuple[Platform, 
     assert (row(platform, job_id).error or {})["code"] == "poison_job"
 
 
+def test_a_full_disk_at_the_same_step_twice_is_no_poison(world: tuple[Platform, str]) -> None:
+    platform, job_id = world[0], queued(world)
+    assert crash(platform, job_id, transitions.DISK_FULL, 8) == "queued"
+    assert crash(platform, job_id, transitions.DISK_FULL, 8) == "queued", "someone may free room in the meantime"
+
+
 @pytest.mark.parametrize("kind", ["user", "data", "oom"])
 def test_what_a_retry_cannot_mend_is_not_retried(world: tuple[Platform, str], kind: str) -> None:
     platform, job_id = world[0], queued(world)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.worker.door import StandIn
 from tests.worker.harness import InThread, engines, eventually
+from worker import engine
 
 Start = Callable[..., InThread]
 
@@ -173,6 +174,16 @@ def test_a_killed_engine_is_an_infra_failure_that_names_the_signal(door: StandIn
         "class": "infra", "code": "engine_killed", "param": None,
         "message": "The training process was killed by signal 9 (Killed) and left no result.",
     }
+
+
+def test_an_engine_without_a_word_on_a_full_disk_is_told_as_that(
+    door: StandIn, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "NO_ROOM", 1 << 62)
+    job = door.add(mode="exit", at=7)
+    job.fence = 2  # the stand-in ends a job at its third loss
+    start().join()
+    assert job.error is not None and (job.error["class"], job.error["code"]) == ("infra", "disk_full")
 
 
 def test_after_a_crash_the_next_attempt_goes_on_from_the_last_checkpoint(door: StandIn, start: Start) -> None:
