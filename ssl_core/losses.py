@@ -64,6 +64,41 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, 
     return F.cross_entropy(logits, target), found
 
 
+def paired_cosines(first: Tensor, second: Tensor) -> Tensor:
+    """(N,) cosine of row i of both (N, D), in float32 or better also under autocast."""
+    exact = torch.promote_types(first.dtype, torch.float32)
+    with torch.autocast(first.device.type, enabled=False):
+        return (F.normalize(first.to(exact), dim=1) * F.normalize(second.to(exact), dim=1)).sum(1)
+
+
+def vicreg_terms(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Invariance, variance and covariance of VICReg: Bardes et al. 2021, https://arxiv.org/abs/2105.04906, section 4.1.
+
+    As in the authors' code, the squared distance is the mean over the dimensions too, and the variance term the mean of
+    both sides. In float32 or better also under autocast.
+
+    Args:
+        first, second: (N, D), two views of the same N samples, N at least 2.
+    """
+    exact = torch.promote_types(first.dtype, torch.float32)
+    with torch.autocast(first.device.type, enabled=False):
+        first, second = first.to(exact), second.to(exact)
+        sides = [_spread_and_correlation(side) for side in (first, second)]
+        return F.mse_loss(first, second), (sides[0][0] + sides[1][0]) / 2, sides[0][1] + sides[1][1]
+
+
+def _spread_and_correlation(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """The hinge on each dimension's deviation, and the squared covariances off the diagonal, over D."""
+    count, width = vectors.shape
+    centred = vectors - vectors.mean(0)
+    variances = centred.square().sum(0) / (count - 1)
+    hinge = F.relu(1 - (variances + 1e-4).sqrt()).mean()
+    # |X'X| = |XX'| in the Frobenius norm, and the smaller of the two is the cheaper one.
+    gram = centred @ centred.T if count < width else centred.T @ centred
+    off_diagonal = gram.square().sum() / (count - 1) ** 2 - variances.square().sum()
+    return hinge, off_diagonal / width
+
+
 def vocabulary_loss(
     hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
