@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -89,12 +90,14 @@ def create_key(
     name: Annotated[str, typer.Option(help="shown in the list of keys")] = "from the command line",
     scopes: Annotated[str, typer.Option(help="some of read, write, admin, separated by commas")] = "read,write,admin",
     project: Annotated[str | None, typer.Option(help="project id; without it the first project")] = None,
+    data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
 ) -> None:
-    """Print a new key. Needs the API's settings and its database."""
+    """Print a new key. Needs the API's settings and its database, or the data folder of `groundwork serve`."""
 
     def run() -> int:
         from groundwork.roles import create_key as create
 
+        os.environ["GROUNDWORK_DATA_DIR"] = str(data_dir)
         return create(name, scopes, project)
 
     _run("api", run)

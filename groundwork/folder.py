@@ -47,10 +47,7 @@ class DataFolder:
         """`worker_token` and `secret_key`: made on the first start, kept in a file only its owner can read."""
         path = self.path / "secrets.json"
         if path.exists():
-            try:
-                kept = {str(k): str(v) for k, v in json.loads(path.read_text()).items()}
-            except (OSError, ValueError, AttributeError) as error:
-                raise Refusal(f"{path} cannot be read; without it every API key is void") from error
+            kept = read_secrets(path)
         else:
             kept = {name: secrets.token_urlsafe(32) for name in ("worker_token", "secret_key")}
             self._write(path, kept)
@@ -102,6 +99,14 @@ class DataFolder:
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)
+
+
+def read_secrets(path: Path) -> dict[str, str]:
+    """What a folder's secrets.json holds. Raises Refusal."""
+    try:
+        return {str(k): str(v) for k, v in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise Refusal(f"{path} cannot be read; without it every API key is void") from error
 
 
 def listen(host: str, port: int) -> socket.socket:

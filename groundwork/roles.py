@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from groundwork.folder import Refusal, listen
+from groundwork.folder import Refusal, listen, read_secrets
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -70,6 +70,7 @@ def create_key(name: str, scopes: str, project: str | None) -> int:
     from app.auth.tables import Project
     from app.db import make_engine, make_sessions
 
+    _borrow_secrets()
     settings, wanted = api_settings(), sorted(filter(None, scopes.split(",")))
     if not wanted or set(wanted) - {"read", "write", "admin"}:
         raise Refusal(f"--scopes must be some of read, write, admin, separated by commas; got {scopes!r}")
@@ -86,6 +87,14 @@ def create_key(name: str, scopes: str, project: str | None) -> int:
         raise Refusal(f"no project {project!r}" if project else none_yet)
     print(key)
     return 0
+
+
+def _borrow_secrets() -> None:
+    """What `groundwork serve` keeps in its data folder stands in for settings that the environment does not give."""
+    kept = Path(os.environ.get("GROUNDWORK_DATA_DIR", "data")) / "secrets.json"
+    if kept.is_file():
+        for name, value in read_secrets(kept).items():
+            os.environ.setdefault(f"GROUNDWORK_{name.upper()}", value)
 
 
 def api_settings() -> Settings:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from groundwork.folder import DataFolder
 from tests.groundwork.serving import CLI, ROOT, clean_environment, eventually, run
 
 SECRETS = {"secret_key": "s" * 32, "worker_token": "t" * 32}
@@ -82,6 +83,14 @@ def test_migrate_prints_the_first_key_once_and_keys_create_makes_more(tmp_path: 
     assert "gw_" in first.stdout and second.stdout == ""
     made = run("keys", "create", "--scopes", "read", data_dir=str(tmp_path), **SECRETS)
     assert made.returncode == 0 and made.stdout.startswith("gw_") and made.stdout.count("\n") == 1
+
+
+def test_keys_create_needs_only_the_data_folder_of_serve(tmp_path: Path) -> None:
+    secrets = DataFolder(tmp_path).secrets()
+    assert run("migrate", data_dir=str(tmp_path), **secrets).returncode == 0
+    made = run("keys", "create", "--data-dir", str(tmp_path))
+    assert made.returncode == 0 and made.stdout.startswith("gw_"), made.stderr
+    assert_one_line(run("keys", "create", "--data-dir", str(tmp_path / "none")), "GROUNDWORK_SECRET_KEY")
 
 
 def test_a_key_with_an_unknown_scope_is_refused(tmp_path: Path) -> None:
