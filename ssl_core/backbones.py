@@ -138,6 +138,10 @@ def _text(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
     return EncoderSpec(name=f"text-{size}", family="transformer", width=width, depth=depth, heads=heads)
 
 
+def _protein(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
+    return EncoderSpec(name=f"protein-{size}", family="transformer", width=width, depth=depth, heads=heads)
+
+
 _ROWS = (
     # One wide layer: in minutes on a CPU, a large vocabulary learns more about topics than depth does.
     EncoderSpec(name="text-shallow", family="transformer", width=256, depth=1, heads=4, mlp_ratio=2.0),
@@ -145,6 +149,11 @@ _ROWS = (
     _text("small", 256, 4, 4),
     _text("base", 768, 12, 12),
     _text("large", 1024, 24, 16),
+    _protein("tiny", 128, 4, 4),
+    # From here on the sizes of ESM-2: 8M, 35M and 150M parameters.
+    _protein("small", 320, 6, 20),
+    _protein("base", 480, 12, 20),
+    _protein("large", 640, 30, 20),
     EncoderSpec(name="image-convnet-tiny", family="convnet", width=32, depth=3),
     EncoderSpec(name="image-convnet", family="convnet", width=64, depth=3, stem="medium"),
     EncoderSpec(name="image-resnet18", family="resnet", width=64, depth=18),

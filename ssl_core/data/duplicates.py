@@ -1,8 +1,9 @@
 """How often the same thing comes twice: exactly, by hash of every row; nearly, by sketch of the first 100,000 rows.
 
 Texts: MinHash (Broder 1997) of 8-byte shingles by one permutation hashing with rotation (Li, Owen and Zhang 2012;
-Shrivastava and Li 2014). Pictures: the difference hash, 64 signs of neighbouring grey values. Candidates share a band
-of their sketch and are then compared, so the cost is that of sorting.
+Shrivastava and Li 2014); protein chains: the same of stretches of five residues. Pictures: the difference hash, 64
+signs of neighbouring grey values. Candidates share a band of their sketch and are then compared, so the cost is that
+of sorting.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ SIMILAR = 0.8
 """Texts: least share of equal bins, an estimate of the share of common shingles."""
 HASH_DISTANCE = 3
 """Pictures: most differing bits of 64."""
+SIMILAR_CHAINS = 0.6
+"""The same for protein chains: of two that agree in 19 of 20 residues, six in ten stretches of five are common."""
 _SHINGLE = 8
+_RESIDUES = 5
 
 
 def fingerprint(content: bytes) -> int:
@@ -47,6 +51,23 @@ def text_sketch(content: bytes) -> NDArray[np.uint32]:
     letters = folded.ljust(_SHINGLE)
     # Every eight bytes in a row, read as one number in place: strides of one byte.
     shingles = np.ndarray(len(letters) - _SHINGLE + 1, dtype="<u8", buffer=letters, strides=(1,)).astype(np.uint64)
+    return _minhash(shingles)
+
+
+def residue_sketch(chain: bytes) -> NDArray[np.uint32]:
+    """(64,) MinHash of a protein chain's stretches of five residues."""
+    import numpy as np
+
+    letters = np.frombuffer(chain[:SKETCHED_BYTES].ljust(_RESIDUES), dtype=np.uint8).astype(np.uint64)
+    stretches = np.zeros(len(letters) - _RESIDUES + 1, dtype=np.uint64)
+    for at in range(_RESIDUES):
+        stretches = (stretches << np.uint64(8)) | letters[at : at + len(stretches)]
+    return _minhash(stretches)
+
+
+def _minhash(shingles: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    import numpy as np
+
     shingles = (shingles ^ (shingles >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
     shingles = (shingles ^ (shingles >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
     empty = np.uint32(2**32 - 1)
@@ -80,8 +101,8 @@ def picture_sketch(picture: NDArray[np.uint8]) -> int:
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big", signed=False)
 
 
-def near_texts(sketches: list[NDArray[np.uint32]]) -> NDArray[np.bool_]:
-    """(rows,) True where a text is nearly one that came before."""
+def near_texts(sketches: list[NDArray[np.uint32]], similar: float = SIMILAR) -> NDArray[np.bool_]:
+    """(rows,) True where a text, or a protein chain, is nearly one that came before."""
     import numpy as np
 
     if not sketches:
@@ -93,7 +114,7 @@ def near_texts(sketches: list[NDArray[np.uint32]]) -> NDArray[np.bool_]:
         for value in table[:, band : band + 4].T:
             keys = keys * np.uint64(0x100000001B3) + value.astype(np.uint64)
         earlier, later = _candidates(keys)
-        alike = (table[earlier] == table[later]).mean(axis=1) >= SIMILAR
+        alike = (table[earlier] == table[later]).mean(axis=1) >= similar
         marked[later[alike]] = True
     return marked
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ssl_core.modalities.image import ImageModality
+from ssl_core.modalities.protein import ProteinModality
 from ssl_core.modalities.text import TextModality
 from ssl_core.recipes import resolve
 from ssl_core.run_context import FileContext
@@ -22,6 +23,7 @@ from ssl_core.spec import JOB_SPEC, DatasetFacts, RunOrder
 
 TEXT = TextModality(max_length=24, vocab_size=512, span_min=4, span_max=10)
 IMAGE = ImageModality(size=8, channels=3)
+PROTEIN = ProteinModality(max_length=32, span_min=4, span_max=12)
 TINY_TEXT = {"name": "custom", "family": "transformer", "width": 32, "depth": 1, "heads": 2, "dropout": 0.1}
 TINY_IMAGE = {"name": "custom", "family": "convnet", "width": 16, "depth": 2}
 TOPICS = {
@@ -63,6 +65,19 @@ def png(pixels: Any) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
+
+
+def protein_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: int = 0) -> Path:
+    """Chains of 12 to 60 residues: mostly helix formers, mostly strand formers, or a repeat."""
+    random = np.random.default_rng(seed)
+    kinds = {"helix": "AELKMQR", "repeat": "GPS", "strand": "VIYFTW"}
+    names = sorted(kinds)
+    labels = [names[row % len(names)] for row in range(rows)]
+    chains = ["".join(random.choice(list(kinds[label]), int(random.integers(12, 60)))) for label in labels]
+    kept: list[str | None] = [*labels] if labelled else [None] * rows
+    sources = [f"toy.fasta:{row}" for row in range(rows)]
+    columns = {"protein": chains, "label": pa.array(kept, pa.string()), "source": sources}
+    return write_dataset(folder, columns, {"modality": "protein", "characters": sum(map(len, chains))})
 
 
 def image_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: int = 0) -> Path:

@@ -46,4 +46,5 @@ class Toy:
 TOYS: dict[str, Toy] = {
     "text": Toy(datasets.TEXT, datasets.text_dataset),
     "image": Toy(datasets.IMAGE, datasets.image_dataset),
+    "protein": Toy(datasets.PROTEIN, datasets.protein_dataset),
 }
