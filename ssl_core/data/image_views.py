@@ -46,22 +46,50 @@ def light(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: ImageM
     return augment.normalise(_unit(cropped), raw["mean"], raw["std"])
 
 
+def random_crop(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: ImageModality) -> Tensor:
+    """(B, C, O, O): random resized crop and flip, colours as they are, normalised."""
+    area = (settings.crop_min, settings.crop_max)
+    cropped = _cropped(raw["pixels"], seeds, _STRIDE * index, settings, (settings.size, area, 0.0))
+    return augment.normalise(cropped, raw["mean"], raw["std"])
+
+
 def random_global(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: ImageModality) -> Tensor:
     """(B, C, O, O): random resized crop, flip, blur, colour jitter and grey, normalised."""
+    area = (settings.crop_min, settings.crop_max)
+    return _distorted(raw, seeds, index, settings, (settings.size, area, settings.blur_probability))
+
+
+def random_local(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: ImageModality) -> Tensor:
+    """(B, C, `local_size`, `local_size`): as `random_global`, of a smaller part."""
+    area = (settings.local_min, settings.local_max)
+    return _distorted(raw, seeds, index, settings, (settings.local_size, area, settings.blur_probability))
+
+
+RANDOM = {"light": light, "crop": random_crop, "global": random_global, "local": random_local}
+"""Random views by name."""
+_Crop = tuple[int, tuple[float, float], float]
+"""Side of the view, least and greatest share of the area, share of the pictures that is blurred."""
+
+
+def _distorted(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: ImageModality, crop: _Crop) -> Tensor:
     stream = _STRIDE * index
-    stored, size = raw["pixels"].shape[-1], settings.size
-    boxes = augment.crop_boxes(uniform(seeds, 4, _CROP + stream), (settings.crop_min, settings.crop_max))
-    top, left, height, width = boxes.unbind(1)
-    rows = augment.resize_matrix(top, height, stored, size)
-    columns = augment.resize_matrix(left, width, stored, size, _mirrored(seeds, stream, settings))
-    if settings.blur_probability > 0:
-        blur = augment.blur_matrix(_blur_widths(seeds, stream, settings), size)
-        rows, columns = blur @ rows, blur @ columns
-    cropped = augment.resample(_unit(raw["pixels"]), rows, columns)
+    cropped = _cropped(raw["pixels"], seeds, stream, settings, crop)
     jitter = augment.Jitter(settings.jitter, settings.jitter_probability, settings.grey_probability)
     draws = uniform(seeds, 6, _COLOUR + stream)
     matrix, offset = augment.colour_transform(draws, augment.mean_luma(cropped), settings.channels, jitter)
     return augment.normalise(augment.recolour(cropped, matrix, offset), raw["mean"], raw["std"])
+
+
+def _cropped(pixels: Tensor, seeds: Tensor, stream: int, settings: ImageModality, crop: _Crop) -> Tensor:
+    """(B, C, O, O) from 0 to 1: crop, resize, flip and blur are one matrix for the rows and one for the columns."""
+    stored, (size, area, blurred) = pixels.shape[-1], crop
+    top, left, height, width = augment.crop_boxes(uniform(seeds, 4, _CROP + stream), area).unbind(1)
+    rows = augment.resize_matrix(top, height, stored, size)
+    columns = augment.resize_matrix(left, width, stored, size, _mirrored(seeds, stream, settings))
+    if blurred > 0:
+        blur = augment.blur_matrix(_blur_widths(seeds, stream, size, blurred), size)
+        rows, columns = blur @ rows, blur @ columns
+    return augment.resample(_unit(pixels), rows, columns)
 
 
 def _mirrored(seeds: Tensor, stream: int, settings: ImageModality) -> Tensor:
@@ -69,11 +97,10 @@ def _mirrored(seeds: Tensor, stream: int, settings: ImageModality) -> Tensor:
     return uniform(seeds, 1, _FLIP + stream)[:, 0] < chance
 
 
-def _blur_widths(seeds: Tensor, stream: int, settings: ImageModality) -> Tensor:
+def _blur_widths(seeds: Tensor, stream: int, size: int, share: float) -> Tensor:
     whether, width = uniform(seeds, 2, _BLUR + stream).unbind(1)
-    least, most = _SIGMA[0], min(_SIGMA[1], settings.size * _SIGMA_SHARE)
-    sigma = least + (most - least) * width
-    return torch.where(whether < settings.blur_probability, sigma, 0.0)
+    least, most = _SIGMA[0], min(_SIGMA[1], size * _SIGMA_SHARE)
+    return torch.where(whether < share, least + (most - least) * width, 0.0)
 
 
 def _unit(pixels: Tensor) -> Tensor:

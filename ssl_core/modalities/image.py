@@ -23,24 +23,38 @@ if TYPE_CHECKING:
     from ssl_core.spec import DatasetFacts
 
 
+def _half(settings: dict[str, Any]) -> int:
+    """Of the side of the encoder's pictures: a whole number of patches wherever these have an even number of them."""
+    return max(4, int(settings.get("size", 32)) // 2)
+
+
 class ImageModality(Modality):
     """Preparation and augmentation settings of images.
 
-    Views: `plain` (centre crop), `light` (a shift by up to an eighth, and a flip) and `global` (the augmentation of
-    SimCLR, Chen et al. 2020, https://arxiv.org/abs/2002.05709), all normalised by the dataset's mean and deviation.
+    Views: `plain` (centre crop), `light` (a shift by up to an eighth, and a flip), `crop` (random resized crop and
+    flip), `global` (the augmentation of SimCLR, Chen et al. 2020, https://arxiv.org/abs/2002.05709) and `local` (the
+    same of a smaller part, to a smaller picture: multi-crop, Caron et al. 2020, https://arxiv.org/abs/2006.09882), all
+    normalised by the dataset's mean and deviation.
     """
 
     name: Literal["image"] = "image"
     size: int = Field(default=32, ge=8, le=512, description="side of the square that the encoder sees, in pixels")
     channels: Literal[1, 3] = Field(default=3, description="1 = grey, 3 = colour; pictures are converted")
-    crop_min: float = Field(default=0.2, ge=0.01, le=1, description="`global`: least share of the area in a crop")
-    crop_max: float = Field(default=1.0, ge=0.01, le=1, description="`global`: greatest share")
+    crop_min: float = Field(
+        default=0.2, ge=0.01, le=1, description="`crop`, `global`: least share of the area in a crop"
+    )
+    crop_max: float = Field(default=1.0, ge=0.01, le=1, description="`crop`, `global`: greatest share")
+    local_size: int = Field(
+        default_factory=_half, ge=4, le=512, description="`local`: side in pixels; left out: half of `size`"
+    )
+    local_min: float = Field(default=0.05, ge=0.01, le=1, description="`local`: least share of the area; DINO: 0.05")
+    local_max: float = Field(default=0.4, ge=0.01, le=1, description="`local`: greatest share; DINO: 0.4")
     flip: bool = Field(default=True, description="mirror half of the pictures; off for digits and writing")
-    jitter: float = Field(default=0.5, ge=0, le=1, description="`global`: strength of colour jitter; 0 = none")
+    jitter: float = Field(default=0.5, ge=0, le=1, description="`global`, `local`: strength of colour jitter; 0 = none")
     jitter_probability: float = Field(default=0.8, ge=0, le=1)
-    grey_probability: float = Field(default=0.2, ge=0, le=1, description="`global`: share of pictures made grey")
+    grey_probability: float = Field(default=0.2, ge=0, le=1, description="share of such pictures made grey")
     blur_probability: float = Field(
-        default=0.0, ge=0, le=1, description="`global`: share of pictures blurred; SimCLR: 0.5, none at 32 px"
+        default=0.0, ge=0, le=1, description="share of such pictures blurred; SimCLR: 0.5, none at 32 px"
     )
 
     formats: ClassVar[tuple[str, ...]] = (".zip", ".tar", ".tar.gz", ".tgz", ".parquet")
@@ -52,12 +66,16 @@ class ImageModality(Modality):
     families: ClassVar[tuple[str, ...]] = ("convnet", "resnet")
     batches: ClassVar[dict[Unit, tuple[int, int]]] = {"document": (256, 512)}
     measures: ClassVar[tuple[str, ...]] = ("width", "height", "channels")
-    views: ClassVar[dict[str, Unit]] = {"plain": "document", "light": "document", "global": "document"}
+    views: ClassVar[dict[str, Unit]] = dict.fromkeys(("plain", "light", "crop", "global", "local"), "document")
 
     @model_validator(mode="after")
     def _crop_range(self) -> ImageModality:
         if self.crop_min > self.crop_max:
             raise ValueError(f"crop_min {self.crop_min} is greater than crop_max {self.crop_max}")
+        if self.local_min > self.local_max:
+            raise ValueError(f"local_min {self.local_min} is greater than local_max {self.local_max}")
+        if self.local_size > self.size:
+            raise ValueError(f"local_size {self.local_size} is greater than size {self.size}")
         return self
 
     @classmethod
@@ -127,16 +145,12 @@ class ImageModality(Modality):
         return ImageSource(prepared)
 
     def view(self, name: str, raw: Mapping[str, Tensor], seeds: Tensor, index: int = 0) -> Tensor:
-        """(B, channels, size, size) float32, normalised."""
+        """(B, channels, size, size) float32, normalised; `local`: (B, channels, local_size, local_size)."""
         from ssl_core.data import image_views
 
         if name == "plain":
             return image_views.plain(raw, self.size)
-        if name == "light":
-            return image_views.light(raw, seeds, index, self)
-        if name == "global":
-            return image_views.random_global(raw, seeds, index, self)
-        raise KeyError(name)
+        return image_views.RANDOM[name](raw, seeds, index, self)
 
     def collate(self, items: list[Any], prepared: Path) -> Mapping[str, Tensor]:
         """From the bytes of picture files; see `ssl_core.data.image_views.collate`."""
@@ -162,4 +176,4 @@ class ImageModality(Modality):
 
     def slots(self, view: str) -> int:
         """Pixels."""
-        return self.size**2
+        return (self.local_size if view == "local" else self.size) ** 2

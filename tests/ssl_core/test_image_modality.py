@@ -156,12 +156,14 @@ def test_shards_hold_the_pictures_and_their_mean_and_deviation(tmp_path: Path) -
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("side", [16, 40])
-@pytest.mark.parametrize("view", ["plain", "light", "global"])
+@pytest.mark.parametrize("view", ["plain", "light", "crop", "global", "local"])
 def test_views_have_the_asked_shape(tmp_path: Path, channels: int, side: int, view: str) -> None:
-    settings = ImageModality(size=16, channels=channels, blur_probability=0.5)
+    settings = ImageModality(size=16, channels=channels, blur_probability=0.5, local_size=12)
     source = prepared(tmp_path, settings, side)
     made = settings.view(view, raw_of(source), torch.arange(12))
-    assert made.shape == (12, channels, 16, 16)
+    seen = 12 if view == "local" else 16
+    assert made.shape == (12, channels, seen, seen)
+    assert settings.slots(view) == seen**2
     assert made.dtype == torch.float32
     assert torch.isfinite(made).all()
 
@@ -185,14 +187,42 @@ def test_with_everything_off_the_global_view_is_the_plain_one(tmp_path: Path) ->
     assert close.any()
 
 
-@pytest.mark.parametrize("view", ["light", "global"])
+def test_a_local_view_shows_as_small_a_part_as_asked() -> None:
+    # Each pixel's colour is its place, so the spread of a crop tells its area.
+    place = torch.arange(32, dtype=torch.uint8) * 8
+    both = torch.stack([place[:, None].expand(32, 32), place.expand(32, 32), place.expand(32, 32)])
+    raw = {"pixels": both.repeat(500, 1, 1, 1), "mean": torch.zeros(500, 3), "std": torch.ones(500, 3)}
+    settings = ImageModality(size=32, jitter=0.0, grey_probability=0.0, flip=False, local_min=0.1, local_max=0.3)
+    made = settings.view("local", raw, torch.arange(500)) * 255 / 8
+    assert made.shape == (500, 3, 16, 16)
+    height = (made[:, 0, -1, 0] - made[:, 0, 0, 0]) * 16 / 15
+    width = (made[:, 1, 0, -1] - made[:, 1, 0, 0]) * 16 / 15
+    area = height * width / 32**2
+    assert float(area.min()) > 0.08 and float(area.max()) < 0.33
+    assert abs(float(area.mean()) - 0.2) < 0.02
+
+
+def test_a_crop_keeps_the_colours() -> None:
+    red = torch.tensor([250, 10, 10], dtype=torch.uint8)[:, None, None].expand(3, 16, 16).repeat(20, 1, 1, 1)
+    raw = {"pixels": red, "mean": torch.zeros(20, 3), "std": torch.ones(20, 3)}
+    made = ImageModality(size=16).view("crop", raw, torch.arange(20))
+    torch.testing.assert_close(made, red / 255, atol=1e-5, rtol=0)
+
+
+def test_the_local_side_is_half_of_the_picture_where_none_is_given() -> None:
+    assert ImageModality(size=224).local_size == 112
+    assert ImageModality(size=32).local_size == 16
+    assert ImageModality(size=8).local_size == 4
+
+
+@pytest.mark.parametrize("view", ["light", "crop", "global", "local"])
 def test_flip_mirrors_half_of_the_pictures_and_can_be_switched_off(tmp_path: Path, view: str) -> None:
     ramp = torch.linspace(0, 255, 16).to(torch.uint8).expand(1, 3, 16, 16).repeat(1000, 1, 1, 1)
     raw = {"pixels": ramp, "mean": torch.zeros(1000, 3), "std": torch.ones(1000, 3)}
     for flip, low, high in ((True, 0.45, 0.55), (False, 0.0, 0.0)):
         settings = ImageModality(size=16, flip=flip, jitter=0.0, crop_min=0.8)
         made = settings.view(view, raw, torch.arange(1000))
-        mirrored = (made[:, 0, 8, 2] > made[:, 0, 8, 13]).float().mean()
+        mirrored = (made[:, 0, 4, 1] > made[:, 0, 4, -2]).float().mean()
         assert low <= mirrored <= high
 
 
@@ -218,7 +248,15 @@ def test_a_served_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"crop_min": 0.9, "crop_max": 0.5}, {"size": 4}, {"channels": 2}, {"jitter": 2.0}]
+    "settings",
+    [
+        {"crop_min": 0.9, "crop_max": 0.5},
+        {"local_min": 0.5},
+        {"size": 16, "local_size": 24},
+        {"size": 4},
+        {"channels": 2},
+        {"jitter": 2.0},
+    ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
