@@ -37,10 +37,10 @@ def refusal(errors: Sequence[dict[str, Any]], body: Any) -> Unprocessable:
     code = _code(kind)
     if source == "query" and param == "limit":
         code = "invalid_limit"
-    if kind == "union_tag_not_found":
+    if kind == "union_tag_not_found" or (kind == "union_tag_invalid" and not param):
         discriminator = str(error["ctx"]["discriminator"]).strip("'")
         param = f"{param}.{discriminator}" if param else discriminator
-    message = _message(error, param or "the body", kind)
+    message = _message(error, f"`{param}`" if param else "The body", kind)
     more = len(errors) - 1
     if more:
         message += f" ({more} more {'field is' if more == 1 else 'fields are'} wrong.)"
@@ -92,24 +92,26 @@ def _message(error: dict[str, Any], name: str, kind: str) -> str:
     given = _shown(error.get("input"))
     match kind:
         case "missing":
-            return f"`{name}` is required."
+            return f"{name} is required."
         case "union_tag_not_found":
-            return f"`{name}` is required: it says which kind this is."
+            return f"{name} is required: it says which kind this is."
         case "extra_forbidden":
-            return f"`{name}` is not a field of this request."
+            return f"{name} is not a field of this request."
+        case "model_type" | "model_attributes_type" | "dict_type" | "dataclass_type":
+            return f"{name} must be an object, {{…}}; given was {given}."
         case "union_tag_invalid":
-            return f"`{name}`: {context['tag']!r} is not known; allowed are {context['expected_tags']}."
+            return f"{name}: {context['tag']!r} is not known; allowed are {context['expected_tags']}."
         case "literal_error" | "enum":
-            return f"`{name}`: {given} is not allowed; use {context['expected']}."
+            return f"{name}: {given} is not allowed; use {context['expected']}."
         case "finite_number":
-            return f"`{name}` must be a finite number; NaN and Infinity are not allowed."
+            return f"{name} must be a finite number; NaN and Infinity are not allowed."
         case "string_pattern_mismatch":
-            return f"`{name}` must match the pattern {context['pattern']}."
+            return f"{name} must match the pattern {context['pattern']}."
         case "value_error":
-            return f"`{name}`: {str(error['msg']).removeprefix('Value error, ')}"
+            return f"{name}: {str(error['msg']).removeprefix('Value error, ')}"
         case _:
             said = str(error["msg"])
-            return f"`{name}`: {said[:1].lower()}{said[1:]}; given was {given}."
+            return f"{name}: {said[:1].lower()}{said[1:]}; given was {given}."
 
 
 def _shown(value: Any) -> str:

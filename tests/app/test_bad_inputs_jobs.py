@@ -51,6 +51,31 @@ TEXT = [
 ]  # fmt: skip
 
 
+SHAPES = [
+    ({"type": "bake"}, "invalid_value", "type"),
+    ({"objective": {"name": "guess"}}, "invalid_value", "objective"),
+    ({"objective": "mlm"}, "type_error", "objective"),
+    ({"budget": 10}, "type_error", "budget"),
+]
+
+
+@pytest.mark.parametrize(("change", "code", "param"), SHAPES)
+def test_a_wrong_shape_or_kind_is_named_in_plain_words(
+    shared_api: Api, texts: str, change: dict[str, Any], code: str, param: str
+) -> None:
+    body = {"type": "pretrain", "dataset": texts, "objective": {"name": "mlm"}, **change}
+    reply = shared_api.client.post("/v1/jobs", json=body)
+    message = reply.json()["error"]["message"]
+    assert refused(reply) == (422, code, param)
+    assert ("must be an object" if code == "type_error" else "is not known; allowed are") in message, message
+
+
+def test_a_body_that_is_no_object_is_told_as_that(shared_api: Api) -> None:
+    reply = shared_api.client.post("/v1/jobs", json=[])
+    assert refused(reply) == (422, "type_error", None)
+    assert reply.json()["error"]["message"].startswith("The body must be an object")
+
+
 @pytest.mark.parametrize(("change", "code", "param"), TEXT)
 def test_a_number_that_cannot_be_trained_with_is_named(
     shared_api: Api, texts: str, change: str, code: str, param: str
