@@ -67,12 +67,16 @@ class Transformer(Encoder):
         sights = {window: sight(segments, positions, causal, window, in_order) for window in set(self.windows)}
         return self._through(hidden, positions, sights)
 
+    def pasts(self) -> list[Past]:
+        """What `step` starts from: an empty past of every layer."""
+        return [Past() for _ in self.layers]
+
     def step(self, ids: Tensor, pasts: list[Past]) -> Tensor:
         """(B, T, D) of the next tokens of causal rows, each one document; `pasts` grows by them.
 
         Args:
             ids: (B, T) int64: all of a prompt at first, then a token or more at a time.
-            pasts: of every layer, `[Past() for _ in encoder.layers]` at first; `Past.reorder` exchanges rows.
+            pasts: of every layer, `pasts()` at first; `Past.reorder` exchanges rows.
 
         Raises:
             ValueError: the encoder sees what comes after, or in windows.
