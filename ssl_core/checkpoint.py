@@ -1,8 +1,8 @@
 """Checkpoints: everything that decides the next step, in safetensors and JSON, committed by rename.
 
 `nets.safetensors` weights and buffers (teachers, queues, centres) · `optimizer.safetensors` state by parameter name ·
-`rng.safetensors` generators of torch, CUDA, numpy and python · `best.safetensors` the best weights so far, where early
-stopping keeps them · `state.json` step, schedule, counters. The sampler has no state: the batch of step s is a
+`rng.safetensors` generators of torch, CUDA, numpy and python, by rank · `best.safetensors` the best weights so far,
+where a score is watched · `state.json` step, schedule, counters. The sampler has no state: the batch of step s is a
 function of (seed, s).
 """
 
@@ -77,9 +77,14 @@ def folder_name(step: int) -> str:
 
 
 def save(
-    workdir: Path, nets: nn.Module, optimizer: Optimizer, state: TrainState, best: dict[str, Tensor] | None
+    workdir: Path,
+    nets: nn.Module,
+    optimizer: Optimizer,
+    state: TrainState,
+    best: dict[str, Tensor] | None,
+    generators: list[dict[str, Tensor]],
 ) -> Path:
-    """Commit `workdir/checkpoints/step-…` and drop the oldest beyond `KEEP`.
+    """Commit `workdir/checkpoints/step-…` and drop the oldest beyond `KEEP`. `generators`: `rng_tensors` by rank.
 
     Raises:
         OSError: the disk is full or failing; the checkpoints before it are untouched.
@@ -88,7 +93,8 @@ def save(
     with committed(final, step=state.step, metrics=plain(state.metrics)) as folder:
         write_tensors(folder / "nets.safetensors", nets.state_dict())
         write_tensors(folder / "optimizer.safetensors", optimizer_tensors(optimizer, nets))
-        write_tensors(folder / "rng.safetensors", rng_tensors())
+        states = {f"{rank}/{name}": state for rank, own in enumerate(generators) for name, state in own.items()}
+        write_tensors(folder / "rng.safetensors", states)
         if best is not None:
             write_tensors(folder / "best.safetensors", best)
         (folder / "state.json").write_text(json.dumps(plain(asdict(state))))
@@ -159,9 +165,13 @@ def rng_tensors() -> dict[str, Tensor]:
     return tensors
 
 
-def restore_rng(folder: Path) -> None:
-    """Set every generator to where the checkpoint left it; a device that is not here keeps its own."""
-    tensors = load_file(folder / "rng.safetensors")
+def restore_rng(folder: Path, rank: int) -> None:
+    """Set every generator to where the checkpoint left that process's; a device that is not here keeps its own.
+
+    Where there are more processes than before, the new ones take the first one's."""
+    saved = load_file(folder / "rng.safetensors")
+    prefix = f"{rank}/" if f"{rank}/torch" in saved else "0/"
+    tensors = {name.removeprefix(prefix): state for name, state in saved.items() if name.startswith(prefix)}
     torch.set_rng_state(tensors["torch"])
     version, *words = (int(word) for word in tensors["python"].tolist())
     gauss = tensors["python_gauss"].tolist()

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ssl_core.distributed import gathered, mean
+
 _CHUNK_VALUES = 2**26  # logits alive at once: 256 MB in float32
 
 
@@ -26,7 +28,7 @@ def cosines(first: Tensor, second: Tensor) -> Tensor:
 def info_nce(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Each vector finds its partner among the other side's: van den Oord et al. 2018, https://arxiv.org/abs/1807.03748.
 
-    The mean of both directions, as in CLIP (Radford et al. 2021).
+    The mean of both directions, as in CLIP (Radford et al. 2021). With several processes, over the rows of all.
 
     Args:
         first, second: (N, D); row i of one is the positive of row i of the other.
@@ -35,7 +37,7 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor,
     Returns:
         The loss, and the share of vectors whose partner scores highest (detached).
     """
-    logits = cosines(first, second) / temperature
+    logits = cosines(gathered(first), gathered(second)) / temperature
     target = torch.arange(len(logits), device=logits.device)
     loss = 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
     with torch.no_grad():
@@ -45,7 +47,8 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor,
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """The normalised temperature-scaled cross-entropy of SimCLR: Chen et al. 2020, https://arxiv.org/abs/2002.05709,
-    equation 1, mean over all 2N vectors. All 2(N - 1) vectors of other samples are the negatives of a vector.
+    equation 1, mean over all 2N vectors. All 2(N - 1) vectors of other samples are the negatives of a vector; with
+    several processes those of all of them.
 
     Args:
         first, second: (N, D), two views of the same N samples.
@@ -54,6 +57,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, 
     Returns:
         The loss, and the share of vectors whose partner scores highest (detached).
     """
+    first, second = gathered(first), gathered(second)
     count = len(first)
     vectors = torch.cat([first, second])
     logits = cosines(vectors, vectors) / temperature
@@ -75,14 +79,14 @@ def vicreg_terms(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]
     """Invariance, variance and covariance of VICReg: Bardes et al. 2021, https://arxiv.org/abs/2105.04906, section 4.1.
 
     As in the authors' code, the squared distance is the mean over the dimensions too, and the variance term the mean of
-    both sides. In float32 or better also under autocast.
+    both sides. In float32 or better also under autocast; with several processes, over the rows of all.
 
     Args:
         first, second: (N, D), two views of the same N samples, N at least 2.
     """
     exact = torch.promote_types(first.dtype, torch.float32)
     with torch.autocast(first.device.type, enabled=False):
-        first, second = first.to(exact), second.to(exact)
+        first, second = gathered(first.to(exact)), gathered(second.to(exact))
         sides = [_spread_and_correlation(side) for side in (first, second)]
         return F.mse_loss(first, second), (sides[0][0] + sides[1][0]) / 2, sides[0][1] + sides[1][1]
 
@@ -97,6 +101,30 @@ def _spread_and_correlation(vectors: Tensor) -> tuple[Tensor, Tensor]:
     gram = centred @ centred.T if count < width else centred.T @ centred
     off_diagonal = gram.square().sum() / (count - 1) ** 2 - variances.square().sum()
     return hinge, off_diagonal / width
+
+
+def multi_crop_loss(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """The cross-entropy of DINO: Caron et al. 2021, https://arxiv.org/abs/2104.14294, equation 3.
+
+    Every crop of the student meets every target but that of the same crop; the mean of all pairs. The sums over pairs
+    are taken before the products, so its cost does not grow with the number of pairs.
+
+    Args:
+        student: (V, N, K) logits of V crops of N samples, the targets' crops first.
+        targets: (G, N, K) probabilities of G crops, without gradient.
+        temperature: divides the student's logits.
+    """
+    crops, seen = len(student), len(targets)
+    logits = student / temperature
+    norms = logits.logsumexp(-1)
+    everyone = seen * norms.sum(0) - (targets.sum(0) * logits.sum(0)).sum(-1)
+    itself = (norms[:seen] - (targets * logits[:seen]).sum(-1)).sum(0)
+    return (everyone - itself).mean() / (seen * crops - seen)
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """(...,) entropy in nats of (..., K) probabilities."""
+    return torch.special.entr(probabilities).sum(-1)
 
 
 def vocabulary_loss(
@@ -124,7 +152,8 @@ def vocabulary_loss(
                 _chunk, hidden[part], weight, bias, targets[part], weights[part], use_reentrant=False
             )
             loss, right = loss + sums[0], right + sums[1]
-    total = weights.sum().clamp(min=1e-9)
+    # Processes have different numbers of places: each divides by the mean number, so that their mean is that of all.
+    total = mean(weights.sum()).clamp(min=1e-9)
     return loss / total, (right / total).detach()
 
 

@@ -107,7 +107,9 @@ class PretrainEvaluation:
         """Means over at most four batches whose seeds never change, so that the curve shows the weights alone."""
         loader, sums, batches = self._loader, dict[str, float](), 0
         size = min(loader.batch_size, len(self._validation))
-        for start in range(0, min(len(self._validation), _VALIDATION_BATCHES * size) - size + 1, size or 1):
+        if size == 0:
+            return {}
+        for start in range(0, min(len(self._validation), _VALIDATION_BATCHES * size) - size + 1, size):
             samples = self._validation[start : start + size]
             seeds = sample_seeds(loader.seed, 0, torch.from_numpy(samples.copy()))
             batch = make_batch(

@@ -111,7 +111,7 @@ class _Loop:
         self._measure_machine()
         self.slices = self.loader.ahead(self.state.step)
         if resume is not None:
-            checkpoint.restore_rng(resume)
+            checkpoint.restore_rng(resume, distributed.rank())
 
     def _same_threads(self) -> None:
         """Sums are split by thread count, so a resumed run keeps its first attempt's, whatever this machine would."""
@@ -229,7 +229,7 @@ class _Loop:
     def _apart(self, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
         """Measure in evaluation mode, with no trace left in the run's generators."""
         self.nets.eval()
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(), distributed.alone():
             values = measure()
         self.nets.train()
         return values
@@ -261,11 +261,12 @@ class _Loop:
 
     def _save(self) -> None:
         self._check_finite()
+        generators = distributed.collected(checkpoint.rng_tensors())
         if distributed.is_main():
             self.logbook.freeze()
             self.state.guarded_sum, self.state.guarded_count = self.guarded.frozen()
             self.state.threads = torch.get_num_threads()
-            path = checkpoint.save(self.context.workdir, self.nets, self.optimizer, self.state, self.best)
+            path = checkpoint.save(self.context.workdir, self.nets, self.optimizer, self.state, self.best, generators)
             relative = path.relative_to(self.context.workdir).as_posix()
             self.logbook.emit(
                 "checkpoint", step=self.state.step, path=relative, metrics=dict(list(self.state.metrics.items())[:50])
@@ -284,7 +285,9 @@ class _Loop:
         every = self.plan.checkpoint_every_steps
         if every is not None:
             return self.state.step % every == 0
-        return time.monotonic() - self.saved_at > 60
+        if distributed.world_size() > 1 and self.state.step % 8:
+            return False
+        return bool(distributed.agree(int(time.monotonic() - self.saved_at > 60)))
 
     def _stop_reason(self) -> StopReason | None:
         words: tuple[StopReason, ...] = ("drain", "pause", "cancel")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class SimCLR(Objective):
     """Contrastive learning of pictures with in-batch negatives.
 
-    With several processes each contrasts its own share of the batch. Metric: `contrast_accuracy`, the share of views
+    With several processes the negatives are those of the whole batch. Metric: `contrast_accuracy`, the share of views
     whose partner is the nearest of the batch.
     """
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class SpanContrast(Objective):
     """Document-level contrastive learning of text, optionally with masked language modelling on the same spans.
 
-    The modality's `span_min` and `span_max` set the spans. With several processes each contrasts its own share of the
-    batch. Metrics: `contrast_accuracy`, `contrast_loss`; with a masked part also `masked_accuracy`, `masked_loss`.
+    The modality's `span_min` and `span_max` set the spans. With several processes the negatives are those of
+    the whole batch. Metrics: `contrast_accuracy`, `contrast_loss`; with a masked part also `masked_accuracy`,
+    `masked_loss`.
     """
 
     name: Literal["span_contrast"] = "span_contrast"
