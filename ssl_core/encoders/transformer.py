@@ -85,7 +85,8 @@ class Transformer(Encoder):
             raise ValueError("only a causal trunk without windows can go a token at a time")
         before = 0 if pasts[0].keys is None else pasts[0].keys.shape[2]
         positions = torch.arange(before, before + ids.shape[1], device=ids.device).expand_as(ids)
-        return self._through(self.token(ids), positions, {0: (step_mask(ids, before), before == 0)}, pasts)
+        own = step_mask(ids.shape[1], before, ids.device), before == 0
+        return self._through(self.token(ids), positions, {0: own}, pasts)
 
     def forward(self, x: Inputs) -> Tensor:
         """(B, D): the mean over a row's real tokens, or its first or last one, as the spec's `pooling` says."""
@@ -158,12 +159,11 @@ def _one_document_each(segments: Tensor) -> bool:
     return int(segments.max()) <= 0 and not bool((segments[:, 1:] > segments[:, :-1]).any())
 
 
-def step_mask(ids: Tensor, before: int) -> Tensor | None:
+def step_mask(length: int, before: int, device: torch.device) -> Tensor | None:
     """(T, S + T) bool of T tokens behind S others, True where one may look; None for the first ones or a lone one."""
-    length = ids.shape[1]
     if before == 0 or length == 1:
         return None
-    return torch.ones(length, before + length, dtype=torch.bool, device=ids.device).tril(before)
+    return torch.ones(length, before + length, dtype=torch.bool, device=device).tril(before)
 
 
 def attention_mask(segments: Tensor) -> Tensor | None:
