@@ -71,7 +71,9 @@ def test_a_sample_looks_the_same_whatever_else_is_in_its_batch(tmp_path: Path, n
             torch.testing.assert_close(ours[0].double(), part.double(), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "view"), [("text", "span"), ("image", "light"), ("image", "global"), ("image", "local")])
+@pytest.mark.parametrize(
+    ("name", "view"), [("text", "span"), *(("image", view) for view in ("light", "crop", "global", "local"))]
+)
 def test_a_random_view_changes_with_the_seed_and_with_the_index(tmp_path: Path, name: str, view: str) -> None:
     modality, source, _, _ = opened(name, tmp_path)
     raw = raw_of(source, view, modality, list(range(16)))
