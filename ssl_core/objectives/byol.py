@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 class BYOL(Objective):
     """Bootstrap your own latent: the student's prediction of one view meets the teacher's projection of the other.
 
-    Both views pass in one call, so batch normalisation sees them together; with several processes each measures its own
-    share of the batch. Metrics: `teacher_cosine` (mean cosine of prediction and target), `target_evenness` (1 = the
-    targets fill the sphere evenly, 0 = collapsed), `teacher_momentum`.
+    Both views pass in one call, so batch normalisation sees them together, over all processes. Metrics, of a process's
+    own share: `teacher_cosine` (mean cosine of prediction and target), `target_evenness` (1 = the targets fill the
+    sphere evenly, 0 = collapsed); `teacher_momentum`.
     """
 
     name: Literal["byol"] = "byol"

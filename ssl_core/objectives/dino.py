@@ -24,10 +24,9 @@ class DINO(Objective):
     """Self-distillation with no labels: two large crops for teacher and student, six small ones for the student alone.
 
     Centring keeps one prototype from winning everything, sharpening keeps all from being alike; the paper's schedules
-    count in shares of the training. The centre is of all processes' outputs; batch normalisation, if the encoder has
-    any, measures each process's own. Metrics: `teacher_entropy` (nats, of a sample's assignment; near log K or near 0
-    with a `batch_entropy` as low is collapse), `batch_entropy` (of the mean assignment), `teacher_temperature`,
-    `teacher_momentum`.
+    count in shares of the training. The centre is of the outputs of all processes. Metrics, of a process's own share:
+    `teacher_entropy` (nats, of a crop's assignment) and `batch_entropy` (of the mean assignment; where both are equal,
+    all crops are assigned alike, which is collapse); `teacher_temperature`, `teacher_momentum`.
     """
 
     name: Literal["dino"] = "dino"

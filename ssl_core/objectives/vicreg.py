@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class VICReg(Objective):
     """Variance, invariance and covariance regularisation: no negatives and no teacher.
 
-    With several processes each regularises its own share of the batch. Metrics: `invariance`, `variance`, `covariance`,
+    With several processes variance and covariance are those of the whole batch. Metrics: `invariance`, `variance`, `covariance`,
     the three terms before their weights; a variance near 1 is collapse.
     """
 
