@@ -29,6 +29,21 @@ SPECS = [
     spec(mlp="geglu", bias=False),
     spec(mlp="swiglu", positions="none"),
 ]
+CAUSAL = [
+    spec(attention="causal", embedding_norm=False),
+    spec(attention="causal", positions="learned", pooling="last"),
+    spec(attention="causal", window=3, norm_kind="rms", key_value_heads=1, qkv_bias="no"),
+]
+WINDOWED = [
+    spec(depth=1, window=4),
+    spec(window=4, global_every=2, local_rotary_base=100.0, layer_scale=0.5),
+]
+OTHERS = [
+    spec(token_dropout=0.12, embedding_norm=False),
+    spec(embedding_width=16, norm="post", pooling="cls", positions="learned"),
+    spec(mlp="relu", first_norm=True),
+]
+EVERY = [*SPECS, *CAUSAL, *WINDOWED, *OTHERS]
 
 
 def document(length: int, seed: int = 0) -> torch.Tensor:
@@ -66,16 +81,17 @@ def test_every_backbone_of_the_catalogue_is_built(row: EncoderSpec) -> None:
     assert encoder.embed_dim > 0
 
 
-@pytest.mark.parametrize("s", SPECS, ids=str)
+@pytest.mark.parametrize("s", EVERY, ids=str)
 def test_documents_of_a_packed_row_do_not_see_each_other(s: EncoderSpec) -> None:
     encoder = transformer(s)
     first, second = document(7), document(9, seed=1)
+    first[0, 2] = first[0, 5] = second[0, 3] = TEXT["mask_id"]
     together = encoder.encode(packed(first, second))
     apart = torch.cat([encoder.encode(single(first)), encoder.encode(single(second))], 1)
     assert torch.allclose(together, apart, atol=1e-12)
 
 
-@pytest.mark.parametrize("s", SPECS, ids=str)
+@pytest.mark.parametrize("s", EVERY, ids=str)
 def test_padding_changes_nothing(s: EncoderSpec) -> None:
     encoder = transformer(s)
     plain = encoder(single(document(7)))
