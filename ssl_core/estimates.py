@@ -22,6 +22,7 @@ _BYTES_PER_PARAMETER = 16
 """fp32 weight, gradient and AdamW's two moments."""
 _PROCESS_BYTES = 400 * 2**20
 """Interpreter, torch and its libraries."""
+_GATED = ("geglu", "swiglu")
 _RESNET_PARAMETERS = {18: 11_200_000, 50: 23_500_000}
 # float32 values kept for the backward pass, per input pixel and unit of first-stage width.
 _CONV_VALUES = {"convnet": 13.0, "resnet18": 10.0, "resnet50": 42.0}
@@ -84,10 +85,11 @@ def memory_bytes(backbone: EncoderSpec, modality: Modality, batch_size: int, vie
 
 
 def _trunk_parameters(backbone: EncoderSpec, modality: Modality) -> int:
-    matrices = 3 if backbone.mlp in ("geglu", "swiglu") else 2
-    layer = backbone.width**2 * (4 + matrices * backbone.mlp_ratio)
-    positions = backbone.max_positions * backbone.width if backbone.positions == "learned" else 0
-    return int(backbone.depth * layer + int(getattr(modality, "vocab_size", 0)) * backbone.width + positions)
+    matrices = 3 if backbone.mlp in _GATED else 2
+    shared = (backbone.key_value_heads or backbone.heads) / backbone.heads
+    layer = backbone.width**2 * (2 + 2 * shared + matrices * backbone.mlp_ratio)
+    rows = int(getattr(modality, "vocab_size", 0)) + (backbone.max_positions if backbone.positions == "learned" else 0)
+    return int(backbone.depth * layer + rows * (backbone.embedding_width or backbone.width))
 
 
 def _resnet_parameters(backbone: EncoderSpec, modality: Modality) -> int:
@@ -103,10 +105,12 @@ def _convnet_parameters(backbone: EncoderSpec, modality: Modality) -> int:
 
 def _trunk_values(backbone: EncoderSpec, modality: Modality, slots: float) -> float:
     """Korthikanti et al. 2022, "Reducing activation recomputation", arXiv 2205.05198, equation 1 without the attention
-    map (a fused kernel keeps none): 17 values for each token, layer and channel. Beside them the vocabulary logits at
-    the masked fifth of the tokens: value, softmax and gradient, always in float32."""
+    map (a fused kernel keeps none): 9 values for each token, layer and channel, and 2 for each hidden channel of the
+    feed-forward, 4 where it is gated; 17 in all for BERT. Beside them the vocabulary logits at the masked fifth of the
+    tokens: value, softmax and gradient, always in float32."""
     logits = 0.2 * slots * int(getattr(modality, "vocab_size", 0)) * 3
-    return 17 * slots * backbone.width * backbone.depth + logits
+    values = 9 + (4 if backbone.mlp in _GATED else 2) * backbone.mlp_ratio
+    return values * slots * backbone.width * backbone.depth + logits
 
 
 def _conv_values(backbone: EncoderSpec, modality: Modality, slots: float) -> float:

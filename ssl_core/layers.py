@@ -173,8 +173,8 @@ class Layer(nn.Module):
         self.feed_forward = FeedForward(spec)
         self.dropout = nn.Dropout(spec.dropout)
         if spec.layer_scale > 0:
-            self.attention_scale: nn.Module = Scale(spec)
-            self.feed_forward_scale: nn.Module = Scale(spec)
+            self.attention_scale: nn.Module = LayerScale(spec)
+            self.feed_forward_scale: nn.Module = LayerScale(spec)
         else:
             self.attention_scale = self.feed_forward_scale = nn.Identity()
 
@@ -198,7 +198,7 @@ class Layer(nn.Module):
         return normed
 
 
-class Scale(nn.Module):
+class LayerScale(nn.Module):
     """A learned factor a channel."""
 
     def __init__(self, spec: EncoderSpec) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ssl_core.backbones import BACKBONES
+from ssl_core.backbones import BACKBONES, EncoderSpec
 from ssl_core.encoders import build_encoder
 from ssl_core.estimates import encoder_parameters, memory_bytes, steps_of, tokens_per_sample
 from ssl_core.modalities.image import ImageModality
@@ -27,6 +27,26 @@ def test_the_predicted_parameters_are_near_the_real_ones(name: str) -> None:
     real = sum(parameter.numel() for parameter in encoder.parameters())
     modality = TEXT if name.startswith("text") else ImageModality()
     assert 0.6 * real < encoder_parameters(BACKBONES[name], modality) < 1.6 * real
+
+
+TEXT_SHAPES: list[dict[str, Any]] = [
+    {"mlp": "swiglu", "key_value_heads": 1, "bias": False, "norm_kind": "rms", "attention": "causal"},
+    {"embedding_width": 32, "positions": "learned", "norm": "post"},
+]
+
+
+@pytest.mark.parametrize("shape", TEXT_SHAPES, ids=["llama", "electra"])
+def test_the_predicted_parameters_of_other_shapes_are_within_two_percent(shape: dict[str, Any]) -> None:
+    base = {"name": "custom", "family": "transformer", "width": 128, "depth": 3, "heads": 4}
+    backbone = EncoderSpec.model_validate({**base, **shape})
+    real = sum(parameter.numel() for parameter in build_encoder(backbone, FACTS).parameters())
+    assert encoder_parameters(backbone, TEXT) == pytest.approx(real, rel=0.02)
+
+
+def test_a_gated_feed_forward_keeps_more() -> None:
+    gated = BACKBONES["text-small"].model_copy(update={"mlp": "geglu"})
+    plain = memory_bytes(BACKBONES["text-small"], TEXT, 32, ("plain",), half=False)
+    assert memory_bytes(gated, TEXT, 32, ("plain",), half=False) > plain
 
 
 def test_memory_grows_with_batch_views_and_width_and_shrinks_with_half_precision() -> None:
