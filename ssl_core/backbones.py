@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ssl_core.modalities import MODALITIES
 from ssl_core.values import Value
@@ -15,7 +15,7 @@ class EncoderSpec(Value):
     """The shape of an encoder. A name such as `text-small` stands for one of the rows in `BACKBONES`."""
 
     name: str = Field(max_length=64, description="a row of `GET /v1/backbones`, or `custom`")
-    family: Literal["transformer", "convnet", "resnet"]
+    family: Literal["transformer", "convnet", "resnet", "dual"]
     width: int = Field(ge=16, le=4096, description="channels of a token, or of the first stage of a conv net")
     depth: int = Field(ge=1, le=101, description="layers; for a ResNet 18 or 50")
     heads: int = Field(default=1, ge=1, le=64, description="attention heads (transformer)")
@@ -76,6 +76,13 @@ class EncoderSpec(Value):
     stem_bias: bool = Field(default=False, description="wave: biases in the convolutional stem")
     position_kernel: int = Field(default=128, ge=1, le=256, description="convolution: frames that one position sees")
     position_groups: int = Field(default=16, ge=1, le=64, description="convolution: groups of channels")
+    image: EncoderSpec | None = Field(default=None, description="dual: the tower for pictures, a name or a shape")
+    text: EncoderSpec | None = Field(default=None, description="dual: the tower for texts; width is the shared space's")
+
+    @field_validator("image", "text", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return named_backbone(value)
 
     @model_validator(mode="after")
     def _fits_together(self) -> EncoderSpec:
@@ -119,6 +126,7 @@ def _complaints(spec: EncoderSpec) -> Iterator[str]:
     if spec.first_norm and (spec.norm == "post" or not spec.embedding_norm):
         yield "first_norm is for norm pre with embedding_norm: without one the first layer has its norm anyway"
     yield from _attention_complaints(spec)
+    yield from _tower_complaints(spec)
 
 
 def _attention_complaints(spec: EncoderSpec) -> Iterator[str]:
@@ -134,12 +142,31 @@ def _attention_complaints(spec: EncoderSpec) -> Iterator[str]:
         yield f"local_rotary_base {spec.local_rotary_base} must be 0 or at least 100"
 
 
+def _tower_complaints(spec: EncoderSpec) -> Iterator[str]:
+    for side, tower in (("image", spec.image), ("text", spec.text)):
+        if spec.family != "dual" and tower is not None:
+            yield f"{side} is for dual, not for a {spec.family}"
+        elif spec.family == "dual" and tower is None:
+            yield f"a dual needs {side}, the shape of that tower"
+        elif tower is not None and tower.family not in MODALITIES[side].families:
+            yield f"{side} is of family {' or '.join(MODALITIES[side].families)}, not {tower.family}"
+
+
 def _text(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
     return EncoderSpec(name=f"text-{size}", family="transformer", width=width, depth=depth, heads=heads)
 
 
 def _protein(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
     return EncoderSpec(name=f"protein-{size}", family="transformer", width=width, depth=depth, heads=heads)
+
+
+def named_backbone(value: Any) -> Any:
+    """A backbone name becomes its row; anything else passes on to validation."""
+    if isinstance(value, str):
+        if value not in BACKBONES:
+            raise ValueError(f"unknown backbone {value!r}; known: {', '.join(BACKBONES)}")
+        return BACKBONES[value]
+    return value
 
 
 _ROWS = (
@@ -160,18 +187,18 @@ _ROWS = (
     EncoderSpec(name="image-resnet50", family="resnet", width=64, depth=50),
 )
 BACKBONES: dict[str, EncoderSpec] = {row.name: row for row in _ROWS}
-_HAS_TOKENS = {"transformer": True, "convnet": False, "resnet": False}
+for _size, _image, _words, _width in (
+    ("tiny", "image-convnet", "text-tiny", 128),
+    ("small", "image-convnet", "text-small", 256),
+    ("base", "image-resnet18", "text-small", 512),
+    ("large", "image-resnet50", "text-base", 512),
+):
+    BACKBONES[f"pair-{_size}"] = EncoderSpec(
+        name=f"pair-{_size}", family="dual", width=_width, depth=1, image=BACKBONES[_image], text=BACKBONES[_words]
+    )
+_HAS_TOKENS = {"transformer": True, "convnet": False, "resnet": False, "dual": False}
 # Which modalities an encoder family reads, and whether it has tokens (an objective may need them).
 FAMILIES: dict[str, tuple[tuple[str, ...], bool]] = {
     family: (tuple(name for name, one in MODALITIES.items() if family in one.families), has_tokens)
     for family, has_tokens in _HAS_TOKENS.items()
 }
-
-
-def named_backbone(value: Any) -> Any:
-    """A backbone name becomes its row; anything else passes on to validation."""
-    if isinstance(value, str):
-        if value not in BACKBONES:
-            raise ValueError(f"unknown backbone {value!r}; known: {', '.join(BACKBONES)}")
-        return BACKBONES[value]
-    return value

@@ -30,8 +30,24 @@ class Tokens:
     word_starts: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """Samples of a picture and a text each; of some that are only served, one of the two.
+
+    Attributes:
+        image: (M, C, H, W) float, normalised; None where no sample has a picture.
+        text: N rows, one document in each; None where no text is needed.
+        pictured: (B,) bool, which samples have a picture; the M pictures are theirs and the N texts the others', in
+            order. None = every sample has both, M = N = B.
+    """
+
+    image: Tensor | None
+    text: Tokens | None
+    pictured: Tensor | None = None
+
+
 # Images are a float tensor (B, C, H, W), normalised.
-Inputs: TypeAlias = Tokens | Tensor
+Inputs: TypeAlias = Tokens | Tensor | Pairs
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,20 @@ def one_text(views: tuple[Inputs, ...]) -> Tokens:
     if len(views) != 1 or not isinstance(views[0], Tokens):
         raise TypeError("one view of text is needed")
     return views[0]
+
+
+def one_pair(views: tuple[Inputs, ...]) -> tuple[Tensor, Tokens]:
+    """The only view's pictures (B, C, H, W) and texts (B, T). Raises TypeError where samples do not have both."""
+    view = views[0]
+    if (
+        len(views) != 1
+        or not isinstance(view, Pairs)
+        or view.image is None
+        or view.text is None
+        or view.pictured is not None
+    ):
+        raise TypeError("one view of pictures with texts is needed")
+    return view.image, view.text
 
 
 def stacked(views: tuple[Inputs, ...]) -> Tensor:

@@ -118,14 +118,34 @@ def _conv_values(backbone: EncoderSpec, modality: Modality, slots: float) -> flo
     return _CONV_VALUES[name] * slots / {"small": 1, "medium": 4, "large": 16}[backbone.stem] * backbone.width
 
 
+def _towers(backbone: EncoderSpec) -> tuple[EncoderSpec, EncoderSpec]:
+    assert backbone.image is not None and backbone.text is not None  # the spec's own validation
+    return backbone.image, backbone.text
+
+
+def _dual_parameters(backbone: EncoderSpec, modality: Modality) -> int:
+    """Both towers; a projection is next to nothing."""
+    return sum(encoder_parameters(tower, modality) for tower in _towers(backbone))
+
+
+def _dual_values(backbone: EncoderSpec, modality: Modality, slots: float) -> float:
+    """The slots of a pair are the picture's; its text has `max_length` more."""
+    image, text = _towers(backbone)
+    pairs = slots / modality.slots("plain")
+    words = 17 * pairs * int(getattr(modality, "max_length", 0)) * text.width * text.depth
+    return _KEPT[image.family](image, modality, slots) + words
+
+
 _PARAMETERS: dict[str, Callable[[EncoderSpec, Modality], int]] = {
     "transformer": _trunk_parameters,
     "convnet": _convnet_parameters,
     "resnet": _resnet_parameters,
+    "dual": _dual_parameters,
 }
 # Values kept for the backward pass, given the slots of a whole step.
 _KEPT: dict[str, Callable[[EncoderSpec, Modality, float], float]] = {
     "transformer": _trunk_values,
     "convnet": _conv_values,
     "resnet": _conv_values,
+    "dual": _dual_values,
 }

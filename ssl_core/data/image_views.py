@@ -65,6 +65,7 @@ def random_local(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings:
     return _distorted(raw, seeds, index, settings, (settings.local_size, area, settings.blur_probability))
 
 
+_NEEDED = "an image item is the bytes of a picture file"
 RANDOM = {"light": light, "crop": random_crop, "global": random_global, "local": random_local}
 """Random views by name."""
 _Crop = tuple[int, tuple[float, float], float]
@@ -117,11 +118,19 @@ def collate(items: list[Any], folder: Path) -> dict[str, Tensor]:
     Raises:
         DataError: as `pictures.decode`, or `invalid_input` where an item is not bytes; `param` is `items.<number>`.
     """
-    facts = _facts(folder)
+    absent = next((number for number, item in enumerate(items) if item is None), None)
+    if absent is not None:
+        raise DataError("invalid_input", _NEEDED, f"items.{absent}")
+    return from_files(items, facts_of(folder))
+
+
+def from_files(items: list[Any], facts: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The same by the facts themselves; an item may be None, whose picture is black."""
     side, channels = int(facts["side"]), int(facts["channels"])
-    squares = np.empty((len(items), channels, side, side), dtype=np.uint8)
+    squares = np.zeros((len(items), channels, side, side), dtype=np.uint8)
     for number, item in enumerate(items):
-        squares[number] = _square(item, f"items.{number}", side, channels).transpose(2, 0, 1)
+        if item is not None:
+            squares[number] = _square(item, f"items.{number}", side, channels).transpose(2, 0, 1)
     shape = (len(items), channels)
     mean, std = (torch.tensor(facts[name], dtype=torch.float32).expand(shape) for name in ("mean", "std"))
     return {"pixels": torch.from_numpy(squares), "mean": mean, "std": std}
@@ -129,14 +138,15 @@ def collate(items: list[Any], folder: Path) -> dict[str, Tensor]:
 
 def _square(item: Any, param: str, size: int, channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     if not isinstance(item, bytes):
-        raise DataError("invalid_input", "an image item is the bytes of a picture file", param)
+        raise DataError("invalid_input", _NEEDED, param)
     try:
         return pictures.square(pictures.decode(item, channels, size), size)
     except DataError as error:
         raise DataError(error.code, error.message, param) from error
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def facts_of(folder: Path) -> dict[str, Any]:
+    """Those of a model folder or of a prepared one."""
     config = folder / "config.json"
     if not config.exists():
         facts: dict[str, Any] = shards.read_meta(folder)["facts"]

@@ -7,10 +7,11 @@ from typing import Any
 from ssl_core.backbones import EncoderSpec
 from ssl_core.encoders.base import Encoder
 from ssl_core.encoders.convnet import ConvNet
+from ssl_core.encoders.dual import Dual
 from ssl_core.encoders.resnet import ResNet
 from ssl_core.encoders.transformer import Transformer
 
-ENCODERS: dict[str, type[Encoder]] = {"transformer": Transformer, "convnet": ConvNet, "resnet": ResNet}
+ENCODERS: dict[str, type[Encoder]] = {"transformer": Transformer, "convnet": ConvNet, "resnet": ResNet, "dual": Dual}
 
 
 def build_encoder(spec: EncoderSpec, facts: dict[str, Any]) -> Encoder:

@@ -109,6 +109,8 @@ class Modality(Value):
     """Encoder families that read it."""
     batches: ClassVar[dict[Unit, tuple[int, int]]] = {"row": (32, 256), "document": (128, 512)}
     """The recipe's batch size of each unit, on a CPU and on a GPU."""
+    partial: ClassVar[bool] = False
+    """An item to embed may have some of the columns only."""
     has_lengths: ClassVar[bool] = False
     """Samples are sequences of tokens: budgets and rates count these, not samples."""
     views: ClassVar[dict[str, Unit]]
@@ -127,6 +129,13 @@ class Modality(Value):
     @classmethod
     def from_member(cls, member: Member) -> dict[str, bytes]:
         """The content of a file in an archive, by column, strings as UTF-8. Raises DataError."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_pair(cls, member: Member, told: Mapping[str, Any]) -> dict[str, bytes]:
+        """The same of a file and what the archive's table of contents tells of it, by our columns that are no files.
+
+        Only of a modality that has columns of both sorts. Raises DataError."""
         raise NotImplementedError
 
     @classmethod

@@ -59,12 +59,18 @@ class Classification(Task):
         return super().backbone(modality, queue)
 
     def build(self, encoder: Encoder, classes: list[str]) -> Nets:
-        """With a classifier over `classes`; a probe's encoder takes no gradient and stays in evaluation mode."""
+        """With a classifier over `classes`; a probe's encoder takes no gradient and stays in evaluation mode.
+
+        Of pairs the picture is classified: its tower alone is trained.
+        """
+        from ssl_core.encoders.dual import Dual
         from ssl_core.heads import Classifier, FinetunedNets, FrozenNets
 
         head = Classifier(encoder.embed_dim, len(classes), self.head_dropout)
         if self.mode == "linear_probe":
             return FrozenNets(encoder, classifier=head)
+        if isinstance(encoder, Dual):
+            encoder.pictures_only()
         return FinetunedNets(encoder, classifier=head)
 
     def begin(self, nets: Nets, batches: Iterable[Batch]) -> bool:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ssl_core.modalities.image import ImageModality
+from ssl_core.modalities.image_text import ImageTextModality
 from ssl_core.modalities.protein import ProteinModality
 from ssl_core.modalities.text import TextModality
 from ssl_core.recipes import resolve
@@ -24,8 +25,10 @@ from ssl_core.spec import JOB_SPEC, DatasetFacts, RunOrder
 TEXT = TextModality(max_length=24, vocab_size=512, span_min=4, span_max=10)
 IMAGE = ImageModality(size=8, channels=3)
 PROTEIN = ProteinModality(max_length=32, span_min=4, span_max=12)
+IMAGE_TEXT = ImageTextModality(size=8, channels=3, vocab_size=512, max_length=12)
 TINY_TEXT = {"name": "custom", "family": "transformer", "width": 32, "depth": 1, "heads": 2, "dropout": 0.1}
 TINY_IMAGE = {"name": "custom", "family": "convnet", "width": 16, "depth": 2}
+TINY_PAIR = {"name": "custom", "family": "dual", "width": 32, "depth": 1, "image": TINY_IMAGE, "text": TINY_TEXT}
 TOPICS = {
     "cooking": ["bread", "oven", "salt", "flour", "butter", "sugar", "bake", "knead", "dough", "yeast", "pan"],
     "sailing": ["wind", "harbour", "mast", "rope", "tide", "anchor", "keel", "sail", "storm", "deck", "crew"],
@@ -65,6 +68,19 @@ def png(pixels: Any) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
+
+
+def image_text_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: int = 0) -> Path:
+    """The pictures of `image_dataset`, each with a sentence that says where it is bright, and a number of its own."""
+    image_dataset(folder / "pictures", rows, labelled, seed)
+    table = pq.read_table(folder / "pictures" / "rows-00000.parquet")
+    names = ["left", "middle", "top"]
+    texts = [f"Bright at the {names[row % 3]} number {row}" for row in range(rows)]
+    columns = {**{name: table[name] for name in table.column_names}, "text": texts}
+    sizes = {"width": 8, "height": 8, "channels": 3}
+    return write_dataset(
+        folder / "pairs", columns, {"modality": "image_text", "characters": sum(map(len, texts)), **sizes}
+    )
 
 
 def protein_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: int = 0) -> Path:

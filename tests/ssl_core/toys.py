@@ -13,9 +13,13 @@ from typing import Any
 
 from ssl_core.data import rows
 from ssl_core.modalities.base import Modality
-from tests.ssl_core import datasets
+from tests.ssl_core import datasets, tones
 
-ENCODERS: dict[str, dict[str, Any]] = {"transformer": datasets.TINY_TEXT, "convnet": datasets.TINY_IMAGE}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "transformer": datasets.TINY_TEXT,
+    "convnet": datasets.TINY_IMAGE,
+    "dual": datasets.TINY_PAIR,
+}
 """By family; a family that is missing has another one of its modality tested in its place."""
 
 
@@ -47,4 +51,6 @@ TOYS: dict[str, Toy] = {
     "text": Toy(datasets.TEXT, datasets.text_dataset),
     "image": Toy(datasets.IMAGE, datasets.image_dataset),
     "protein": Toy(datasets.PROTEIN, datasets.protein_dataset),
+    "image_text": Toy(datasets.IMAGE_TEXT, datasets.image_text_dataset),
+    "audio": Toy(tones.AUDIO, tones.audio_dataset),
 }
