@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 class VocabularyHead(nn.Module):
-    """BERT's transform before the tied output layer, and that layer's bias."""
+    """BERT's transform before the tied output layer, whose table has `table` channels (0 = width), and its bias."""
 
-    def __init__(self, width: int, vocabulary: int) -> None:
+    def __init__(self, width: int, vocabulary: int, table: int = 0) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width, eps=1e-12)
+        self.dense = nn.Linear(width, table or width)
+        self.norm = nn.LayerNorm(table or width, eps=1e-12)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
         nn.init.trunc_normal_(self.dense.weight, std=0.02, a=-0.06, b=0.06)
         nn.init.zeros_(self.dense.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(..., D) from (..., D): what is multiplied with the embedding."""
+        """(..., D) from (..., D), or of the table's channels: what is multiplied with the embedding."""
         transformed: Tensor = self.norm(F.gelu(self.dense(hidden)))
         return transformed
 

@@ -43,7 +43,8 @@ class MaskedLanguageModelling(Objective):
         from ssl_core.heads import VocabularyHead
         from ssl_core.nets import Nets
 
-        return Nets(encoder, vocabulary=VocabularyHead(encoder.embed_dim, encoder.facts["vocab_size"]))
+        head = VocabularyHead(encoder.embed_dim, encoder.facts["vocab_size"], encoder.spec.embedding_width)
+        return Nets(encoder, vocabulary=head)
 
     def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy at the hidden places of (B, T) packed tokens."""

@@ -14,6 +14,9 @@ from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Tokens
 from ssl_core.encoders import Encoder, build_encoder
 from ssl_core.encoders.transformer import Transformer
+from ssl_core.heads import masked_language_loss
+from ssl_core.masks import MaskedTokens
+from ssl_core.objectives.mlm import MaskedLanguageModelling
 
 transformers = pytest.importorskip("transformers")
 
@@ -260,7 +263,8 @@ def test_the_trunk_equals_the_public_family_in_output_and_gradient(name: str, dt
     assert close(found, expected, tolerance)
     direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
     torch.autograd.backward([(expected * direction).sum(), (found * direction).sum()])
-    gradients = tensors_of(FAMILIES[name], {key: p.grad for key, p in theirs.named_parameters() if p.grad is not None}, ours)
+    public = {key: p.grad for key, p in theirs.named_parameters() if p.grad is not None}
+    gradients = tensors_of(FAMILIES[name], public, ours)
     for place, parameter in ours.named_parameters():
         assert parameter.grad is not None and close(parameter.grad, gradients[place], tolerance), place
 
@@ -281,3 +285,27 @@ def test_a_causal_trunk_gives_the_public_model_s_tokens_one_at_a_time(name: str)
     steps = [ours.step(ids[:, :7], pasts), *(ours.step(ids[:, at : at + 1], pasts) for at in range(7, 21))]
     steps.append(ours.step(ids[:, 21:], pasts))
     assert close(torch.cat(steps, 1), expected, 1e-5 if name == "llama" else 1e-12)
+
+
+def test_the_masked_language_loss_of_a_narrow_table_equals_electra_s_generator() -> None:
+    ours, trunk = pair("electra", torch.float64)
+    theirs = randomised(transformers.ElectraForMaskedLM(trunk.config)).double()
+    theirs.electra.load_state_dict(trunk.state_dict())
+    nets = MaskedLanguageModelling().build(ours).double()
+    head = nets.parts["vocabulary"]
+    names = {"dense": "generator_predictions.dense", "norm": "generator_predictions.LayerNorm"}
+    public = dict(theirs.named_parameters())
+    weights = {name: public[f"{names[name.split('.')[0]]}.{name.split('.')[1]}"] for name in head.state_dict()
+               if name != "bias"}  # fmt: skip
+    head.load_state_dict({**weights, "bias": public["generator_lm_head.bias"]})
+    tokens, places = tokens_with_padding(), torch.tensor([[1, 7, 20], [0, 16, 3], [4, 2, 1]])
+    targets = torch.randint(5, VOCABULARY, (3, 3), generator=torch.Generator().manual_seed(3))
+    masked = MaskedTokens(tokens, places, targets, torch.ones(3, 3))
+    loss, _ = masked_language_loss(nets, ours.encode(tokens), masked)
+    labels = torch.full_like(tokens.ids, -100).scatter(1, places, targets)
+    expected = theirs(input_ids=tokens.ids, attention_mask=(tokens.segments >= 0).long(), labels=labels).loss
+    torch.autograd.backward([loss, expected])
+    assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-12)
+    table = public["electra.embeddings.word_embeddings.weight"].grad
+    assert ours.token.weight.grad is not None and table is not None
+    assert close(ours.token.weight.grad, table, 1e-12)
