@@ -9,7 +9,9 @@ from ssl_core.spec import TrainPlan
 
 _SKIP = 2  # the first steps of a process pay for allocation and kernel choice
 _EVALUATING = 0.15  # of a `minutes` budget, at most
-_RESERVE = 0.94  # of a `minutes` budget; the rest is for checkpoints and export
+_CHANGED = 0.2  # of the steps left: a change of pace that refits a schedule
+LAPS = 20  # looks at the pace in a run
+RESERVE = 0.94  # of a `minutes` budget; the rest is for checkpoints and export
 
 
 def budget_steps(plan: TrainPlan, loader: Loader) -> int | None:
@@ -56,4 +58,20 @@ class Stopwatch:
 
     def steps_in(self, budget: float, spent: float) -> int:
         """Steps that still fit into `budget` seconds when `spent` of them are gone or promised; at least one."""
-        return max(1, int((budget * _RESERVE - spent) / self.seconds_per_step))
+        return max(1, int((budget * RESERVE - spent) / self.seconds_per_step))
+
+
+def refitted(step: int, total: int, seconds: float, pace: float) -> int:
+    """The length of a `minutes` run whose pace has changed; `total` where it has not, by less than a fifth.
+
+    A machine that others use is at one time six times as slow as at another. Small changes are left alone, so that a
+    quiet machine keeps the schedule it began with.
+
+    Args:
+        step: steps done.
+        total: the present length.
+        seconds: that are left for steps.
+        pace: seconds of a step of late.
+    """
+    left = max(1, int(seconds / pace)) if pace > 0 else total - step
+    return step + left if abs(left - (total - step)) > _CHANGED * (total - step) else total

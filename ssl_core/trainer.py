@@ -24,7 +24,7 @@ from ssl_core.guard import EVERY, advice, collapse
 from ssl_core.learner import Evaluation, Outcome, TrainStep
 from ssl_core.logbook import Logbook, Running
 from ssl_core.optim import build_optimizer, clip, rate_factor, set_rate
-from ssl_core.pace import Stopwatch, affordable, budget_steps
+from ssl_core.pace import LAPS, RESERVE, Stopwatch, affordable, budget_steps, refitted
 from ssl_core.spec import TrainPlan
 from ssl_core.throughput import Meter, peak_flops, step_flops
 
@@ -108,6 +108,7 @@ class _Loop:
             self._fix_schedule(total)
         self.fault = Fault(first_attempt=resume is None)
         self.stopwatch = Stopwatch()
+        self.lap = (self.state.step, self.state.elapsed)
         self._measure_machine()
         self.slices = self.loader.ahead(self.state.step)
         if resume is not None:
@@ -139,6 +140,8 @@ class _Loop:
             self._step()
             if self.state.total_steps == 0:
                 self._maybe_fit_schedule()
+            elif self.plan.budget.minutes is not None and self.state.step % max(1, self.state.total_steps // LAPS) == 0:
+                self._refit_schedule(self.plan.budget.minutes)
             if self._due(self.state.log_every):
                 self._log()
             if self.evaluation is not None and self._due(self.state.evaluate_every):
@@ -318,8 +321,22 @@ class _Loop:
         self._fix_schedule(total)
         state.evaluate_every = max(state.evaluate_every, total // max(1, evaluations))
         pace = self.stopwatch.seconds_per_step
-        text = f"{minutes:g} minutes allow {total} steps of {pace:.3f} s; the schedule is fixed to that"
+        text = f"{minutes:g} min allow {total} steps of {pace:.3f} s; the schedule is fixed to that"
         self.logbook.message("schedule_fitted", text)
+        self.lap = (state.step, state.elapsed)
+
+    def _refit_schedule(self, minutes: float) -> None:
+        """Lengthen or shorten a `minutes` run where the machine has become faster or slower."""
+        state = self.state
+        # With the evaluations between, which take their share of what is left too.
+        pace = (state.elapsed - self.lap[1]) / max(1, state.step - self.lap[0])
+        self.lap = (state.step, state.elapsed)
+        left = 60.0 * minutes * RESERVE - state.elapsed
+        total = distributed.agree(refitted(state.step, state.total_steps, left, pace))
+        if total != state.total_steps:
+            text = f"a step now takes {pace:.3f} s: {minutes:g} min allow {total} steps instead of {state.total_steps}"
+            state.total_steps = total
+            self.logbook.message("schedule_refitted", text)
 
     def _measure_machine(self) -> None:
         """FLOPs of a step and of the device, for `throughput/mfu`; costs one forward pass."""

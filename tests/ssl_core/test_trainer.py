@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_core.backbones import EncoderSpec
+from ssl_core.batch import Batch
 from ssl_core.checkpoint import KEEP
 from ssl_core.context import MemoryContext
 from ssl_core.data.cache import prepared
@@ -24,6 +26,7 @@ from ssl_core.guard import Guard
 from ssl_core.learner import Outcome, TrainStep
 from ssl_core.nets import Nets
 from ssl_core.objectives.mlm import MaskedLanguageModelling
+from ssl_core.pace import refitted
 from ssl_core.spec import Budget, OptimizerSpec, TrainPlan
 from ssl_core.trainer import train
 from tests.ssl_core import datasets
@@ -198,8 +201,35 @@ def test_a_budget_of_minutes_fixes_its_schedule_and_a_resume_keeps_it(shards: Pa
     assert total >= first.outcome.state.step > 0
     assert [event["code"] for event in first.context.events if event["type"] == "message"] == ["schedule_fitted"]
     second = Run(shards, tmp_path, budget=budget, resume=newest(tmp_path))
-    assert second.outcome.state.step == total == second.outcome.state.total_steps
+    told = [event["code"] for event in second.context.events if event["type"] == "message"]
+    assert told[0] == "resumed" and "schedule_fitted" not in told
+    assert second.outcome.state.step == second.outcome.state.total_steps
+    assert total == second.outcome.state.total_steps or "schedule_refitted" in told
     assert second.outcome.state.elapsed >= first.outcome.state.elapsed
+
+
+class SlowAtFirst(MaskedLanguageModelling):
+    """Each of its first twenty losses takes a tenth of a second more."""
+
+    def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        calls: list[int] = nets.__dict__.setdefault("calls", [])
+        if len(calls) < 20:
+            time.sleep(0.1)
+        calls.append(1)
+        return super().loss(nets, batch)
+
+
+def test_a_budget_of_minutes_follows_a_machine_that_becomes_faster(shards: Path, tmp_path: Path) -> None:
+    run = Run(shards, tmp_path, budget=Budget(minutes=0.1), learner=SlowAtFirst())
+    told = [event["message"] for event in run.context.events if event.get("code") == "schedule_refitted"]
+    assert told and "instead of" in told[0]
+    assert run.outcome.state.step == run.outcome.state.total_steps > 100
+    assert run.outcome.state.elapsed > 0.6 * 6
+
+
+@pytest.mark.parametrize(("pace", "total"), [(1.0, 100), (1.1, 100), (2.0, 75), (0.5, 150), (0.0, 100)])
+def test_a_schedule_is_refitted_where_the_pace_has_changed_by_a_fifth(pace: float, total: int) -> None:
+    assert refitted(step=50, total=100, seconds=50.0, pace=pace) == total
 
 
 def test_the_learning_rate_warms_up_and_decays(shards: Path, tmp_path: Path) -> None:
