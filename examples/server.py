@@ -35,6 +35,8 @@ def serving(folder: Path, settings: dict[str, str] | None = None) -> Iterator[tu
         "0",
     ]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GROUNDWORK_")} | (settings or {})
+    # Told to stop, a script leaves by its `finally` clauses, so that no server outlives it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
         try:

@@ -7,6 +7,7 @@ so that it costs some 20 ms. LIMITS is `nice=5,core=0,fsize=…,nofile=…` or `
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -28,12 +29,21 @@ def main(arguments: list[str]) -> None:
 
 
 def _limit(limits: dict[str, str]) -> None:
-    os.nice(int(limits.pop("nice", 0)))
+    _be_nice(int(limits.pop("nice", 0)))
     for name, value in limits.items():
         kind = {"core": resource.RLIMIT_CORE, "fsize": resource.RLIMIT_FSIZE, "nofile": resource.RLIMIT_NOFILE}[name]
         hard = resource.getrlimit(kind)[1]
         wanted = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
         resource.setrlimit(kind, (wanted, wanted))
+
+
+def _be_nice(level: int) -> None:
+    """Also as a session: with Linux's autogroup scheduling niceness counts only among the processes of one session, and
+    an engine, which leads its own, would weigh as much as the API."""
+    os.nice(level)
+    if level > 0:
+        with contextlib.suppress(OSError), open("/proc/self/autogroup", "w", encoding="ascii") as autogroup:
+            autogroup.write(str(level))
 
 
 if __name__ == "__main__":
