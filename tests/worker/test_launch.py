@@ -36,5 +36,5 @@ def test_its_session_is_as_nice_towards_others() -> None:
 
 
 def test_it_lives_under_its_limits() -> None:
-    code = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_CORE))"
+    code = "import resource as r; print(r.getrlimit(r.RLIMIT_NOFILE), r.getrlimit(r.RLIMIT_CORE))"
     assert launched("nofile=123,core=0", code)[0] == "(123, 123) (0, 0)"
