@@ -77,7 +77,7 @@ def test_every_family_of_the_spec_is_built_and_the_other_way_round() -> None:
 @pytest.mark.parametrize("row", BACKBONES.values(), ids=BACKBONES)
 def test_every_backbone_of_the_catalogue_is_built(row: EncoderSpec) -> None:
     with torch.device("meta"):
-        encoder = build_encoder(row, {**TEXT, **IMAGE})
+        encoder = build_encoder(row, {**TEXT, **IMAGE, "image": IMAGE, "text": {**TEXT, "max_length": 16}})
     assert encoder.embed_dim > 0
 
 
