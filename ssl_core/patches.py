@@ -67,6 +67,24 @@ def hide_at_random(seeds: Tensor, count: int, share: float) -> tuple[Tensor, Ten
     return order[:, :kept], order[:, kept:]
 
 
+def grid_positions(grid: tuple[int, int], width: int) -> Tensor:
+    """(h w, width) float32: sines and cosines of the column, then of the row, as in the authors' code of MAE.
+
+    Args:
+        grid: h and w.
+        width: a multiple of 4.
+    """
+    rates = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    row, column = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in grid), indexing="ij")
+    angles = [place.reshape(-1, 1) * rates for place in (column, row)]
+    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], 1).float()
+
+
+def take(rows: Tensor, places: Tensor) -> Tensor:
+    """(B, K, D) of (B, N, D) at the places (B, K)."""
+    return rows.gather(1, places[:, :, None].expand(-1, -1, rows.shape[2]))
+
+
 @dataclass(frozen=True)
 class Blocks:
     """How large the target blocks of I-JEPA are on a grid of h x w patches, and how much context is left.
