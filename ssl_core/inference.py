@@ -220,16 +220,22 @@ def _load_weights(nets: Nets, path: Path, encoder_only: bool) -> None:
 
 
 def _check_kind(item: Item, number: int, modality: Modality) -> None:
-    """Texts in the columns of text, files in those of files, none empty."""
+    """Texts in the columns of text, files in those of files, none empty; all of them, or some where that is allowed."""
     where = f"input[{number}]"
-    content: Mapping[str, object] = item if isinstance(item, Mapping) else dict.fromkeys(modality.columns, item)
-    for name, column in modality.columns.items():
-        value = content.get(name)
-        if not isinstance(value, bytes if column.media else (str, list)):
-            kind = "file, such as a picture" if isinstance(value, bytes) else "text"
+    content = item if isinstance(item, Mapping) else dict.fromkeys(_columns_for(item, modality), item)
+    missing = [] if modality.partial and content else [None for name in modality.columns if name not in content]
+    for name, value in [*content.items(), *(("", absent) for absent in missing)]:
+        column = modality.columns.get(name)
+        if column is None or not isinstance(value, bytes if column.media else (str, list)):
+            kind = "file, such as a picture" if isinstance(value or item, bytes) else "text"
             raise DataError("wrong_modality", f"this is a model for {modality.name} and the input is a {kind}", where)
         if not value or (isinstance(value, str) and not value.strip()):
             raise DataError("empty_input", "the input is empty", where)
+
+
+def _columns_for(item: object, modality: Modality) -> list[str]:
+    """The columns that a lone text or file can be meant for."""
+    return [name for name, column in modality.columns.items() if bool(column.media) is isinstance(item, bytes)]
 
 
 def _as_input(param: str | None) -> str | None:
@@ -244,7 +250,7 @@ def _sample(raw: Mapping[str, Tensor], row: int, length: int | None) -> Sample:
     mine = {name: tensor[row : row + 1] for name, tensor in raw.items()}
     if length is None:
         values = sum(tensor.numel() for tensor in mine.values())
-        return Sample(mine, 1, 1 + values // VALUES_PER_TOKEN)
+        return Sample(mine, int(mine["tokens"]) if "tokens" in mine else 1, 1 + values // VALUES_PER_TOKEN)
     # Cloned: a slice would keep the whole padded batch alive.
     mine = {name: tensor[:, :length].clone() if tensor.ndim > 1 else tensor for name, tensor in mine.items()}
     return Sample(mine, length, length)

@@ -63,6 +63,8 @@ def _side(raw: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:
 def collate(items: list[Any], folder: Path, max_length: int) -> dict[str, Tensor]:
     """Pairs as `PairSource.read` gives them, and `pictured` and `worded` (B,) bool: which sides an item has.
 
+    Also `tokens` (B,): how many a model reads of it, a picture counted as one.
+
     Args:
         items: mappings of `image`, `text` or both; the bytes of a picture file, or a string or token ids, alone.
         folder: a model folder or a prepared one.
@@ -78,7 +80,8 @@ def collate(items: list[Any], folder: Path, max_length: int) -> dict[str, Tensor
     both = {f"image.{name}": values for name, values in images.items()}
     both |= {f"text.{name}": values for name, values in texts.items()}
     pictured, worded = (torch.tensor([side[at] is not None for side in sides], dtype=torch.bool) for at in (0, 1))
-    return {**both, "pictured": pictured, "worded": worded}
+    tokens = pictured + torch.where(worded, texts["lengths"], 0)
+    return {**both, "pictured": pictured, "worded": worded, "tokens": tokens}
 
 
 def _sides(item: Any, param: str) -> tuple[Any, Any]:

@@ -190,7 +190,8 @@ class Modality(Value):
     def collate(self, items: list[Any], prepared: Path) -> Mapping[str, Tensor]:
         """Raw tensors for `view("plain", …)` from what a caller of the embedding endpoint sends (strings, pictures).
 
-        `prepared` is a model folder: it holds the tokenizer and the facts."""
+        `prepared` is a model folder: it holds the tokenizer and the facts. A tensor `tokens` (B,) says how much is read
+        of each item where neither `lengths` does nor one is right."""
         raise NotImplementedError
 
     def default_backbone(self, size: str) -> EncoderSpec:
