@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ssl_core.errors import SpecError
 from ssl_core.modalities import MODALITIES
 from ssl_core.values import Value
 
@@ -15,7 +16,7 @@ class EncoderSpec(Value):
     """The shape of an encoder. A name such as `text-small` stands for one of the rows in `BACKBONES`."""
 
     name: str = Field(max_length=64, description="a row of `GET /v1/backbones`, or `custom`")
-    family: Literal["transformer", "convnet", "resnet", "dual"]
+    family: Literal["transformer", "vit", "convnet", "resnet", "dual"]
     width: int = Field(ge=16, le=4096, description="channels of a token, or of the first stage of a conv net")
     depth: int = Field(ge=1, le=101, description="layers; for a ResNet 18 or 50")
     heads: int = Field(default=1, ge=1, le=64, description="attention heads (transformer)")
@@ -102,7 +103,7 @@ _FIELDS_OF: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("patch_size", "patch_stride", "patch_bias", "class_tokens", "register_tokens"), ("vit", "dual")),
     **dict.fromkeys(("stem_width", "stem_norm", "stem_bias", "position_kernel", "position_groups"), ("wave",)),
 }
-_PLACES = {"transformer": ("rotary", "learned", "none")}
+_PLACES = {"transformer": ("rotary", "learned", "none"), "vit": ("learned", "sincos", "none")}
 
 
 def _complaints(spec: EncoderSpec) -> Iterator[str]:
@@ -121,12 +122,23 @@ def _complaints(spec: EncoderSpec) -> Iterator[str]:
         yield f"a {family} has positions {', '.join(_PLACES[family])}, not {spec.positions}"
     if family == "transformer" and spec.pooling == "attention":
         yield "a transformer pools by mean, cls or last, not by attention"
+    if family == "vit":
+        yield from _vit_complaints(spec)
     if spec.patch_stride > spec.patch_size:
         yield f"patch_stride {spec.patch_stride} would skip pixels of patches of {spec.patch_size}"
     if spec.first_norm and (spec.norm == "post" or not spec.embedding_norm):
         yield "first_norm is for norm pre with embedding_norm: without one the first layer has its norm anyway"
     yield from _attention_complaints(spec)
     yield from _tower_complaints(spec)
+
+
+def _vit_complaints(spec: EncoderSpec) -> Iterator[str]:
+    if spec.positions == "sincos" and spec.width % 4:
+        yield f"sincos positions need a width divisible by 4, not {spec.width}"
+    if spec.pooling == "last":
+        yield "a vit pools by mean, cls or attention, not by last"
+    if spec.pooling == "cls" and not spec.class_tokens:
+        yield "pooling cls needs class_tokens"
 
 
 def _attention_complaints(spec: EncoderSpec) -> Iterator[str]:
@@ -160,6 +172,14 @@ def _protein(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
     return EncoderSpec(name=f"protein-{size}", family="transformer", width=width, depth=depth, heads=heads)
 
 
+def _vit(size: str, patch: int, width: int, depth: int) -> EncoderSpec:
+    """Heads of 64 channels, as in the paper; positions and the epsilon as in MAE."""
+    return EncoderSpec(
+        name=f"vit-{size}", family="vit", width=width, depth=depth, heads=width // 64, patch_size=patch,
+        class_tokens=1, positions="sincos", embedding_norm=False, norm_epsilon=1e-6,
+    )  # fmt: skip
+
+
 def named_backbone(value: Any) -> Any:
     """A backbone name becomes its row; anything else passes on to validation."""
     if isinstance(value, str):
@@ -167,6 +187,19 @@ def named_backbone(value: Any) -> Any:
             raise ValueError(f"unknown backbone {value!r}; known: {', '.join(BACKBONES)}")
         return BACKBONES[value]
     return value
+
+
+def patch_grid(spec: EncoderSpec, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of patches of a picture of that many pixels.
+
+    Raises:
+        SpecError: `encoder_does_not_fit`, patches side by side do not fill it, or it is smaller than one.
+    """
+    size, step = spec.patch_size, spec.patch_stride or spec.patch_size
+    if min(height, width) < size or (step == size and (height % size or width % size)):
+        text = f"pictures of {height} x {width} are not made of patches of {size} x {size}"
+        raise SpecError("encoder_does_not_fit", text, "backbone.patch_size")
+    return (height - size) // step + 1, (width - size) // step + 1
 
 
 _ROWS = (
@@ -185,6 +218,11 @@ _ROWS = (
     EncoderSpec(name="image-convnet", family="convnet", width=64, depth=3, stem="medium"),
     EncoderSpec(name="image-resnet18", family="resnet", width=64, depth=18),
     EncoderSpec(name="image-resnet50", family="resnet", width=64, depth=50),
+    # For pictures of 32 pixels, of 64 to 96, and from there on the paper's sizes; spectrograms too.
+    _vit("tiny", 4, 192, 6),
+    _vit("small", 8, 384, 12),
+    _vit("base", 16, 768, 12),
+    _vit("large", 16, 1024, 24),
 )
 BACKBONES: dict[str, EncoderSpec] = {row.name: row for row in _ROWS}
 for _size, _image, _words, _width in (
@@ -196,8 +234,8 @@ for _size, _image, _words, _width in (
     BACKBONES[f"pair-{_size}"] = EncoderSpec(
         name=f"pair-{_size}", family="dual", width=_width, depth=1, image=BACKBONES[_image], text=BACKBONES[_words]
     )
-_HAS_TOKENS = {"transformer": True, "convnet": False, "resnet": False, "dual": False}
-# Which modalities an encoder family reads, and whether it has tokens (an objective may need them).
+_HAS_TOKENS = {"transformer": True, "vit": False, "convnet": False, "resnet": False, "dual": False}
+# Which modalities an encoder family reads, and whether it has tokens of a text (an objective may need them).
 FAMILIES: dict[str, tuple[tuple[str, ...], bool]] = {
     family: (tuple(name for name, one in MODALITIES.items() if family in one.families), has_tokens)
     for family, has_tokens in _HAS_TOKENS.items()

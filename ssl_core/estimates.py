@@ -118,6 +118,25 @@ def _conv_values(backbone: EncoderSpec, modality: Modality, slots: float) -> flo
     return _CONV_VALUES[name] * slots / {"small": 1, "medium": 4, "large": 16}[backbone.stem] * backbone.width
 
 
+def _vit_parameters(backbone: EncoderSpec, modality: Modality) -> int:
+    pixels = backbone.patch_size**2 * int(getattr(modality, "channels", 1))
+    places = _patches(backbone, modality.slots("plain")) if backbone.positions == "learned" else 0
+    return _trunk_parameters(backbone.model_copy(update={"positions": "none"}), modality) + int(
+        (pixels + places) * backbone.width
+    )
+
+
+def _vit_values(backbone: EncoderSpec, modality: Modality, slots: float) -> float:
+    """As a trunk's, of all patches: an objective that hides some needs less."""
+    tokens = _patches(backbone, slots)
+    values = 9 + (4 if backbone.mlp in _GATED else 2) * backbone.mlp_ratio
+    return values * tokens * backbone.width * backbone.depth
+
+
+def _patches(backbone: EncoderSpec, pixels: float) -> float:
+    return pixels / (backbone.patch_stride or backbone.patch_size) ** 2
+
+
 def _towers(backbone: EncoderSpec) -> tuple[EncoderSpec, EncoderSpec]:
     assert backbone.image is not None and backbone.text is not None  # the spec's own validation
     return backbone.image, backbone.text
@@ -138,6 +157,7 @@ def _dual_values(backbone: EncoderSpec, modality: Modality, slots: float) -> flo
 
 _PARAMETERS: dict[str, Callable[[EncoderSpec, Modality], int]] = {
     "transformer": _trunk_parameters,
+    "vit": _vit_parameters,
     "convnet": _convnet_parameters,
     "resnet": _resnet_parameters,
     "dual": _dual_parameters,
@@ -145,6 +165,7 @@ _PARAMETERS: dict[str, Callable[[EncoderSpec, Modality], int]] = {
 # Values kept for the backward pass, given the slots of a whole step.
 _KEPT: dict[str, Callable[[EncoderSpec, Modality, float], float]] = {
     "transformer": _trunk_values,
+    "vit": _vit_values,
     "convnet": _conv_values,
     "resnet": _conv_values,
     "dual": _dual_values,

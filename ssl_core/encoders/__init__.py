@@ -10,8 +10,15 @@ from ssl_core.encoders.convnet import ConvNet
 from ssl_core.encoders.dual import Dual
 from ssl_core.encoders.resnet import ResNet
 from ssl_core.encoders.transformer import Transformer
+from ssl_core.encoders.vit import ViT
 
-ENCODERS: dict[str, type[Encoder]] = {"transformer": Transformer, "convnet": ConvNet, "resnet": ResNet, "dual": Dual}
+ENCODERS: dict[str, type[Encoder]] = {
+    "transformer": Transformer,
+    "vit": ViT,
+    "convnet": ConvNet,
+    "resnet": ResNet,
+    "dual": Dual,
+}
 
 
 def build_encoder(spec: EncoderSpec, facts: dict[str, Any]) -> Encoder:

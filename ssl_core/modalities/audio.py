@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ssl_core.spec import DatasetFacts
     from ssl_core.spectrograms import Analysis
 
-_READS = {"convnet": "log_mel", "resnet": "log_mel"}
+_READS = {"convnet": "log_mel", "resnet": "log_mel", "vit": "log_mel"}
 _ROUNDED = 16
 """Frames come in multiples of this, so that halvings and patches come out even."""
 
@@ -41,7 +41,7 @@ class AudioModality(Modality):
 
     name: Literal["audio"] = "audio"
     representation: Literal["log_mel", "waveform"] = Field(
-        default="log_mel", description="what the encoder reads: log-mel pictures (convnet, resnet), or samples"
+        default="log_mel", description="what the encoder reads: log-mel pictures (convnet, resnet, vit), or samples"
     )
     sample_rate: int = Field(default=16_000, ge=1_000, le=48_000, description="Hz; every clip is resampled to it")
     seconds: float = Field(
@@ -72,7 +72,7 @@ class AudioModality(Modality):
                    "audio/ogg", "audio/opus", "audio/mpeg", "audio/mp3"),
         )
     }  # fmt: skip
-    families: ClassVar[tuple[str, ...]] = ("convnet", "resnet")
+    families: ClassVar[tuple[str, ...]] = ("convnet", "resnet", "vit")
     batches: ClassVar[dict[Unit, tuple[int, int]]] = {"document": (256, 512)}
     measures: ClassVar[tuple[str, ...]] = ("rate", "channels")
     views: ClassVar[dict[str, Unit]] = dict.fromkeys(("plain", "light", "crop", "global"), "document")
@@ -201,11 +201,15 @@ class AudioModality(Modality):
         return BACKBONES[f"image-{names[size]}"]
 
     def check(self, backbone: EncoderSpec, dataset: DatasetFacts) -> None:
-        """A family reads pictures or samples."""
+        """A family reads pictures or samples; patches fill a picture."""
+        from ssl_core.backbones import patch_grid
+
         reads = _READS.get(backbone.family, self.representation)
         if reads != self.representation:
             text = f"a {backbone.family} reads {reads}, and modality.representation is {self.representation}"
             raise SpecError("infeasible_config", text, "modality.representation")
+        if backbone.family == "vit":
+            patch_grid(backbone, self.mels, self.frames)
 
     def slots(self, view: str) -> int:
         """Pixels of the picture, or samples."""

@@ -63,7 +63,7 @@ class ImageModality(Modality):
             usual=("image", "picture", "img"), media=("image/jpeg", "image/jpg", "image/png", "image/webp")
         )
     }
-    families: ClassVar[tuple[str, ...]] = ("convnet", "resnet")
+    families: ClassVar[tuple[str, ...]] = ("convnet", "resnet", "vit")
     batches: ClassVar[dict[Unit, tuple[int, int]]] = {"document": (256, 512)}
     measures: ClassVar[tuple[str, ...]] = ("width", "height", "channels")
     views: ClassVar[dict[str, Unit]] = dict.fromkeys(("plain", "light", "crop", "global", "local"), "document")
@@ -167,12 +167,16 @@ class ImageModality(Modality):
         return BACKBONES[f"image-{names[size]}"]
 
     def check(self, backbone: EncoderSpec, dataset: DatasetFacts) -> None:
-        """Pictures are cut to the square, never blown up to it."""
+        """Pictures are cut to the square, never blown up to it, and patches fill it."""
+        from ssl_core.backbones import patch_grid
+
         smallest = min(dataset.width, dataset.height)
         if smallest and self.size > smallest:
             found = f"{dataset.width} x {dataset.height}"
             text = f"modality.size {self.size} is larger than the pictures ({found}); at most {smallest} fits"
             raise SpecError("infeasible_config", text, "modality.size")
+        if backbone.family == "vit":
+            patch_grid(backbone, self.size, self.size)
 
     def slots(self, view: str) -> int:
         """Pixels."""

@@ -18,8 +18,12 @@ from tests.ssl_core import datasets, tones
 ENCODERS: dict[str, dict[str, Any]] = {
     "transformer": datasets.TINY_TEXT,
     "convnet": datasets.TINY_IMAGE,
+    "vit": {
+        "name": "custom", "family": "vit", "width": 32, "depth": 2, "heads": 2, "patch_size": 2, "class_tokens": 1,
+        "positions": "sincos", "embedding_norm": False,
+    },
     "dual": datasets.TINY_PAIR,
-}
+}  # fmt: skip
 """By family; a family that is missing has another one of its modality tested in its place."""
 
 
