@@ -61,7 +61,7 @@ class Logbook:
         pace = state.elapsed / max(1, state.step)
         eta = pace * (state.total_steps - state.step) if state.total_steps else None
         rate = self._meter.examples_per_second
-        total = state.total_steps or state.step
+        total = state.total_steps or None  # unknown while a `minutes` budget still measures
         self.emit(
             "progress", stage="training", step=state.step, total_steps=total, examples_per_second=rate, eta_seconds=eta
         )

@@ -102,10 +102,15 @@ def json_object(line: str) -> dict[str, Any]:
     """Raises DataError `invalid_json`, or `wrong_type` where the line is not an object."""
     try:
         value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError("invalid_json", f"not JSON: {str(error)[:200]}") from error
+    except json.JSONDecodeError as error:
+        raise DataError("invalid_json", f"not JSON: {error.msg} at character {error.pos + 1}"[:200]) from error
+    except RecursionError as error:
+        raise DataError("invalid_json", "its lists and objects are nested too deeply") from error
+    except ValueError as error:
+        raise DataError("invalid_json", "a number in it has too many digits") from error
     if not isinstance(value, dict):
-        raise DataError("wrong_type", f"a line is a JSON object, this one is a {type(value).__name__}")
+        kinds = {list: "list", str: "string", bool: "true or false", type(None): "null"}
+        raise DataError("wrong_type", f"a line is a JSON object, this one is a {kinds.get(type(value), 'number')}")
     return value
 
 
