@@ -47,7 +47,7 @@ def clean(value: Any) -> bytes:
         DataError: `wrong_type`, `empty_sequence`, `invalid_residue`, `sequence_too_long`, `not_a_protein`.
     """
     if not isinstance(value, str):
-        raise DataError("wrong_type", f"the sequence is a {type(value).__name__}, a string is needed")
+        raise DataError("wrong_type", "the sequence is not a string")
     chain = value.upper().translate(_DROPPED).removesuffix("*").translate(_ANY)
     if not chain:
         raise DataError("empty_sequence", "the sequence has no residue")

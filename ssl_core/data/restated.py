@@ -26,7 +26,7 @@ class Restated:
         import numpy as np
 
         self._source = source
-        self.facts = {**source.facts, **{name: facts[name] for name in _CONSTANTS if name in facts}}
+        self.facts = _restated(source.facts, facts)
         self.classes = classes
         self.labels: NDArray[np.int32] | None = None
         if source.labels is not None:
@@ -43,8 +43,20 @@ class Restated:
         import numpy as np
 
         raw = dict(self._source.read(unit, indices, seeds))
-        for name in _CONSTANTS:
-            if name in raw:
-                row = np.asarray(self.facts[name], dtype=raw[name].dtype)
-                raw[name] = np.broadcast_to(row, raw[name].shape).copy()
+        for name, values in raw.items():
+            side, _, constant = name.rpartition(".")
+            if constant in _CONSTANTS:
+                row = np.asarray((self.facts[side] if side else self.facts)[constant], dtype=values.dtype)
+                raw[name] = np.broadcast_to(row, values.shape).copy()
         return raw
+
+
+def _restated(mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """`mine` with their constants, on each side where the facts are of several."""
+    constants = {name: theirs[name] for name in _CONSTANTS if name in theirs}
+    sides = {
+        name: _restated(value, theirs[name])
+        for name, value in mine.items()
+        if isinstance(value, dict) and name in theirs
+    }
+    return {**mine, **constants, **sides}

@@ -43,6 +43,8 @@ def tell(
     raw = source.read("document", documents[found.reshape(-1)])
     folder = context.workdir / "samples"
     folder.mkdir(exist_ok=True)
+    if "image.pixels" in raw:
+        raw = {"pixels": raw["image.pixels"]}  # of pairs the pictures, whose vectors these are
     if "pixels" in raw:
         _picture(raw, found.shape, folder / "neighbours.png")
         name, kind = "neighbours.png", "image/png"
