@@ -114,9 +114,13 @@ class Attention(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, dropout: float) -> Tensor:
     """(B, H, T, E) from queries (B, H, T, E), keys and values (B, G, S, E); G divides H."""
     groups = q.shape[1] // k.shape[1]
-    if groups > 1:
-        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
+    grouped = groups > 1
+    if grouped and mask is not None and q.device.type != "cpu":
+        # No fused kernel of a GPU takes groups and a mask.
+        k, v, grouped = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1), False
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=grouped
+    )
 
 
 _GATED = ("geglu", "swiglu")

@@ -94,8 +94,8 @@ class Transformer(Encoder):
         if self.spec.pooling == "cls":
             return hidden[:, 0]
         if self.spec.pooling == "last":
-            slots = torch.arange(real.shape[1], device=real.device)
-            return hidden[torch.arange(len(hidden), device=real.device), (slots * real).argmax(1)]
+            last = (torch.arange(real.shape[1], device=real.device) * real).argmax(1)
+            return hidden.gather(1, last[:, None, None].expand(-1, -1, hidden.shape[2])).squeeze(1)
         return masked_mean(hidden, real)
 
     def _through(
@@ -151,10 +151,14 @@ def sight(segments: Tensor, positions: Tensor, causal: bool, window: int, in_ord
     return seen[:, None], False
 
 
+def _may_ask(segments: Tensor) -> bool:
+    return segments.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def _one_document_each(segments: Tensor) -> bool:
-    """Whether padding stands behind one document a row, so that whoever looks back never meets it; asked on a CPU only,
-    see `attention_mask`."""
-    if segments.device.type != "cpu":
+    """Whether padding stands behind one document a row, so that whoever looks back never meets it; False where asking
+    costs more, see `attention_mask`."""
+    if not _may_ask(segments):
         return False
     return int(segments.max()) <= 0 and not bool((segments[:, 1:] > segments[:, :-1]).any())
 
@@ -169,12 +173,13 @@ def step_mask(length: int, before: int, device: torch.device) -> Tensor | None:
 def attention_mask(segments: Tensor) -> Tensor | None:
     """Which token may look at which: (B, 1, T, T) or (B, 1, 1, T) bool, or None where every row is one whole document.
 
-    Asking needs the values, which on a GPU would wait for the device; there the full mask is always built.
+    Asking needs the values, which on a GPU would wait for the device and which a compiled or exported graph does not
+    have; there the full mask is always built.
 
     Args:
         segments: (B, T) as in `Tokens`.
     """
-    if segments.device.type == "cpu":
+    if _may_ask(segments):
         if not bool(segments.any()):
             return None
         if int(segments.max()) <= 0:
