@@ -16,7 +16,7 @@ class EncoderSpec(Value):
     """The shape of an encoder. A name such as `text-small` stands for one of the rows in `BACKBONES`."""
 
     name: str = Field(max_length=64, description="a row of `GET /v1/backbones`, or `custom`")
-    family: Literal["transformer", "vit", "convnet", "resnet", "dual"]
+    family: Literal["transformer", "vit", "wave", "convnet", "resnet", "dual"]
     width: int = Field(ge=16, le=4096, description="channels of a token, or of the first stage of a conv net")
     depth: int = Field(ge=1, le=101, description="layers; for a ResNet 18 or 50")
     heads: int = Field(default=1, ge=1, le=64, description="attention heads (transformer)")
@@ -63,7 +63,7 @@ class EncoderSpec(Value):
         default="mean", description="one vector of all: mean, class tokens or first token, last token, learned query"
     )
     stem: Literal["small", "medium", "large"] = Field(
-        default="small", description="conv nets: stride 1, 2 or 4 (ResNet: small or large)"
+        default="small", description="conv nets: stride 1, 2 or 4 (ResNet: small or large); wave: 80, 160 or 320"
     )
     patch_size: int = Field(default=16, ge=1, le=64, description="vit: pixels along a side of a patch")
     patch_stride: int = Field(default=0, ge=0, le=64, description="vit: pixels from patch to patch; 0 = patch_size")
@@ -103,7 +103,17 @@ _FIELDS_OF: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("patch_size", "patch_stride", "patch_bias", "class_tokens", "register_tokens"), ("vit", "dual")),
     **dict.fromkeys(("stem_width", "stem_norm", "stem_bias", "position_kernel", "position_groups"), ("wave",)),
 }
-_PLACES = {"transformer": ("rotary", "learned", "none"), "vit": ("learned", "sincos", "none")}
+STEM_STEPS: dict[str, tuple[tuple[int, int], ...]] = {
+    "small": ((10, 5), *((3, 2),) * 4),
+    "medium": ((10, 5), *((3, 2),) * 4, (2, 2)),
+    "large": ((10, 5), *((3, 2),) * 4, (2, 2), (2, 2)),
+}
+"""Kernel and stride of each convolution of a wave's stem; `large` is the paper's."""
+_PLACES = {
+    "transformer": ("rotary", "learned", "none"),
+    "vit": ("learned", "sincos", "none"),
+    "wave": ("convolution", "none"),
+}
 
 
 def _complaints(spec: EncoderSpec) -> Iterator[str]:
@@ -124,6 +134,10 @@ def _complaints(spec: EncoderSpec) -> Iterator[str]:
         yield "a transformer pools by mean, cls or last, not by attention"
     if family == "vit":
         yield from _vit_complaints(spec)
+    if family == "wave" and spec.pooling != "mean":
+        yield f"a wave pools by mean, not by {spec.pooling}"
+    if family == "wave" and spec.positions == "convolution" and spec.width % spec.position_groups:
+        yield f"width {spec.width} must be divisible by position_groups ({spec.position_groups})"
     if spec.patch_stride > spec.patch_size:
         yield f"patch_stride {spec.patch_stride} would skip pixels of patches of {spec.patch_size}"
     if spec.first_norm and (spec.norm == "post" or not spec.embedding_norm):
@@ -223,7 +237,20 @@ _ROWS = (
     _vit("small", 8, 384, 12),
     _vit("base", 16, 768, 12),
     _vit("large", 16, 1024, 24),
-)
+    # For speech in minutes on a CPU: a frame is 20 ms at 8 kHz; then the two models of wav2vec 2.0.
+    EncoderSpec(
+        name="audio-wave-tiny", family="wave", width=192, depth=4, heads=3, positions="convolution", position_kernel=32,
+        stem="medium", stem_width=128, embedding_norm=False,
+    ),
+    EncoderSpec(
+        name="audio-wave-base", family="wave", width=768, depth=12, heads=12, positions="convolution", stem="large",
+        norm="post",
+    ),
+    EncoderSpec(
+        name="audio-wave-large", family="wave", width=1024, depth=24, heads=16, positions="convolution", stem="large",
+        stem_norm="layer", stem_bias=True, embedding_norm=False,
+    ),
+)  # fmt: skip
 BACKBONES: dict[str, EncoderSpec] = {row.name: row for row in _ROWS}
 for _size, _image, _words, _width in (
     ("tiny", "image-convnet", "text-tiny", 128),
@@ -234,7 +261,7 @@ for _size, _image, _words, _width in (
     BACKBONES[f"pair-{_size}"] = EncoderSpec(
         name=f"pair-{_size}", family="dual", width=_width, depth=1, image=BACKBONES[_image], text=BACKBONES[_words]
     )
-_HAS_TOKENS = {"transformer": True, "vit": False, "convnet": False, "resnet": False, "dual": False}
+_HAS_TOKENS = {"transformer": True, "vit": False, "wave": False, "convnet": False, "resnet": False, "dual": False}
 # Which modalities an encoder family reads, and whether it has tokens of a text (an objective may need them).
 FAMILIES: dict[str, tuple[tuple[str, ...], bool]] = {
     family: (tuple(name for name, one in MODALITIES.items() if family in one.families), has_tokens)

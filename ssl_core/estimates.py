@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ssl_core.backbones import EncoderSpec
+from ssl_core.backbones import STEM_STEPS, EncoderSpec
 from ssl_core.modalities.base import Modality
 from ssl_core.spec import Budget, DatasetFacts
 from ssl_core.values import Value
@@ -133,6 +133,26 @@ def _vit_values(backbone: EncoderSpec, modality: Modality, slots: float) -> floa
     return values * tokens * backbone.width * backbone.depth
 
 
+def _wave_parameters(backbone: EncoderSpec, modality: Modality) -> int:
+    first, *others = STEM_STEPS[backbone.stem]
+    stem = backbone.stem_width * (first[0] + backbone.stem_width * sum(kernel for kernel, _ in others))
+    taps = backbone.position_kernel * backbone.width // backbone.position_groups
+    places = taps if backbone.positions == "convolution" else 0
+    trunk = _trunk_parameters(backbone.model_copy(update={"positions": "none"}), modality)
+    return trunk + stem + backbone.width * (places + backbone.stem_width)
+
+
+def _wave_values(backbone: EncoderSpec, modality: Modality, slots: float) -> float:
+    """What every layer of the stem convolves and what it puts through GELU, twice that with a norm in each; then as a
+    trunk's."""
+    frames, stem = slots, 0.0
+    for _, stride in STEM_STEPS[backbone.stem]:
+        frames /= stride
+        stem += (4 if backbone.stem_norm == "layer" else 2) * frames * backbone.stem_width
+    values = 9 + (4 if backbone.mlp in _GATED else 2) * backbone.mlp_ratio
+    return stem + values * frames * backbone.width * backbone.depth
+
+
 def _patches(backbone: EncoderSpec, pixels: float) -> float:
     return pixels / (backbone.patch_stride or backbone.patch_size) ** 2
 
@@ -158,6 +178,7 @@ def _dual_values(backbone: EncoderSpec, modality: Modality, slots: float) -> flo
 _PARAMETERS: dict[str, Callable[[EncoderSpec, Modality], int]] = {
     "transformer": _trunk_parameters,
     "vit": _vit_parameters,
+    "wave": _wave_parameters,
     "convnet": _convnet_parameters,
     "resnet": _resnet_parameters,
     "dual": _dual_parameters,
@@ -166,6 +187,7 @@ _PARAMETERS: dict[str, Callable[[EncoderSpec, Modality], int]] = {
 _KEPT: dict[str, Callable[[EncoderSpec, Modality, float], float]] = {
     "transformer": _trunk_values,
     "vit": _vit_values,
+    "wave": _wave_values,
     "convnet": _conv_values,
     "resnet": _conv_values,
     "dual": _dual_values,

@@ -11,10 +11,12 @@ from ssl_core.encoders.dual import Dual
 from ssl_core.encoders.resnet import ResNet
 from ssl_core.encoders.transformer import Transformer
 from ssl_core.encoders.vit import ViT
+from ssl_core.encoders.wave import Wave
 
 ENCODERS: dict[str, type[Encoder]] = {
     "transformer": Transformer,
     "vit": ViT,
+    "wave": Wave,
     "convnet": ConvNet,
     "resnet": ResNet,
     "dual": Dual,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ssl_core.spec import DatasetFacts
     from ssl_core.spectrograms import Analysis
 
-_READS = {"convnet": "log_mel", "resnet": "log_mel", "vit": "log_mel"}
+_READS = {"convnet": "log_mel", "resnet": "log_mel", "vit": "log_mel", "wave": "waveform"}
 _ROUNDED = 16
 """Frames come in multiples of this, so that halvings and patches come out even."""
 
@@ -41,7 +41,8 @@ class AudioModality(Modality):
 
     name: Literal["audio"] = "audio"
     representation: Literal["log_mel", "waveform"] = Field(
-        default="log_mel", description="what the encoder reads: log-mel pictures (convnet, resnet, vit), or samples"
+        default="log_mel",
+        description="what the encoder reads: log-mel pictures (convnet, resnet, vit), or samples (wave)",
     )
     sample_rate: int = Field(default=16_000, ge=1_000, le=48_000, description="Hz; every clip is resampled to it")
     seconds: float = Field(
@@ -72,7 +73,7 @@ class AudioModality(Modality):
                    "audio/ogg", "audio/opus", "audio/mpeg", "audio/mp3"),
         )
     }  # fmt: skip
-    families: ClassVar[tuple[str, ...]] = ("convnet", "resnet", "vit")
+    families: ClassVar[tuple[str, ...]] = ("convnet", "resnet", "vit", "wave")
     batches: ClassVar[dict[Unit, tuple[int, int]]] = {"document": (256, 512)}
     measures: ClassVar[tuple[str, ...]] = ("rate", "channels")
     views: ClassVar[dict[str, Unit]] = dict.fromkeys(("plain", "light", "crop", "global"), "document")
@@ -162,10 +163,10 @@ class AudioModality(Modality):
 
     @classmethod
     def near(cls, sketches: list[Any]) -> NDArray[np.bool_]:
-        """By difference hashes of spectrograms; see `ssl_core.data.duplicates.near_pictures`."""
+        """See `ssl_core.data.duplicates.near_sounds`."""
         from ssl_core.data import duplicates
 
-        return duplicates.near_pictures(sketches)
+        return duplicates.near_sounds(sketches)
 
     def prepare(self, dataset: Path, out: Path, tokenizer: Path | None, progress: Callable[[int, int], None]) -> None:
         """See `ssl_core.data.audio_shards.prepare`; a tokenizer means nothing here."""

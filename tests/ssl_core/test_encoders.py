@@ -15,7 +15,7 @@ from ssl_core.errors import SpecError
 from ssl_core.layers import masked_mean, rotary_angles, rotate
 
 TEXT = {"vocab_size": 100, "max_length": 16, "pad_id": 0, "unk_id": 1, "cls_id": 2, "sep_id": 3, "mask_id": 4}
-IMAGE = {"channels": 3, "size": 32}
+IMAGE = {"channels": 3, "size": 32, "samples": 16_000}
 
 
 def spec(**fields: Any) -> EncoderSpec:

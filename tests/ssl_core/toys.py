@@ -22,6 +22,10 @@ ENCODERS: dict[str, dict[str, Any]] = {
         "name": "custom", "family": "vit", "width": 32, "depth": 2, "heads": 2, "patch_size": 2, "class_tokens": 1,
         "positions": "sincos", "embedding_norm": False,
     },
+    "wave": {
+        "name": "custom", "family": "wave", "width": 32, "depth": 2, "heads": 2, "positions": "convolution",
+        "position_kernel": 4, "position_groups": 4, "stem_width": 32, "embedding_norm": False,
+    },
     "dual": datasets.TINY_PAIR,
 }  # fmt: skip
 """By family; a family that is missing has another one of its modality tested in its place."""
