@@ -40,6 +40,16 @@ class VocabularyHead(nn.Module):
         return transformed
 
 
+@torch.no_grad()
+def fills(nets: Nets, hidden: Tensor, masked: MaskedTokens) -> Tensor:
+    """(B, K) the likeliest token at each hidden place. Arguments as for `masked_language_loss`."""
+    head, encoder = nets.parts["vocabulary"], nets.encoder
+    if not isinstance(head, VocabularyHead) or not isinstance(encoder, Transformer):
+        raise TypeError("masked language modelling needs a Transformer and a VocabularyHead")
+    rows = torch.arange(len(hidden), device=hidden.device)[:, None]
+    return F.linear(head(hidden[rows, masked.places]), encoder.token.weight, head.bias).argmax(-1)
+
+
 def masked_language_loss(nets: Nets, hidden: Tensor, masked: MaskedTokens) -> tuple[Tensor, Tensor]:
     """Loss and accuracy at the hidden places; `nets` holds a `VocabularyHead` under `vocabulary`.
 

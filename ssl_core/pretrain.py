@@ -20,11 +20,13 @@ from ssl_core.errors import SpecError
 from ssl_core.evaluation import neighbours
 from ssl_core.evaluation.features import features
 from ssl_core.evaluation.probe import probe_scores
+from ssl_core.evaluation.samples import Show
 from ssl_core.export import Card, Finished, finish, open_base
 from ssl_core.guard import Guard, Pulse
 from ssl_core.learner import Outcome, TrainStep
 from ssl_core.modalities.base import Modality, Source
 from ssl_core.nets import Nets
+from ssl_core.objectives.base import Objective
 from ssl_core.rng import sample_seeds
 from ssl_core.spec import PretrainSpec, RunOrder, TrainPlan
 from ssl_core.splits import held_out
@@ -34,6 +36,7 @@ _HEALTH_SAMPLES = 512
 _PROBE_SAMPLES = 5000
 _VALIDATION_BATCHES = 4
 _GUARD_SAMPLES = 128
+_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,9 @@ def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[s
     if outcome.status == "done" and len(evaluation.documents) >= 2 and distributed.is_main():
         vectors = features(nets.encoder, source, spec.modality, evaluation.documents, device)
         neighbours.tell(context, source, folder, evaluation.documents, vectors, outcome.state.step)
+    if outcome.status == "done" and distributed.is_main():
+        shown = (validation if len(validation) else kept)[:_SHOWN]
+        _show(spec.objective, nets, loader, shown, Show(context, folder, outcome.state.step))
     tokenizer = folder / "tokenizer.json"
     card = Card(
         order,
@@ -169,6 +175,16 @@ def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[s
         outcome.state.elapsed,
     )
     return finish(context, Finished(nets, outcome, card, tokenizer if tokenizer.exists() else None))
+
+
+def _show(objective: Objective, nets: Nets, loader: Loader, samples: NDArray[np.int64], show: Show) -> None:
+    """The objective's samples, of what was held out where anything was."""
+    nets.eval()
+    seeds = sample_seeds(loader.seed, 0, torch.from_numpy(samples.copy()))
+    part = read_slice(loader.source, loader.unit, samples, seeds)
+    device = next(nets.parameters()).device
+    with torch.no_grad(), distributed.alone():
+        objective.samples(nets, make_batch(loader.modality, loader.views, part, device), show)
 
 
 def warn_of_small_batch(loader: Loader, plan: TrainPlan, context: RunContext) -> None:

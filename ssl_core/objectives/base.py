@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
+    from ssl_core.evaluation.samples import Show
     from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
 
@@ -48,6 +49,18 @@ class Objective(Value):
     def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """`{"loss": scalar, ...}`; further entries are detached scalars that become metric series."""
         raise NotImplementedError
+
+    def samples(self, nets: Nets, batch: Batch, show: Show) -> None:
+        """Show what a finished run can do: called once at its end, in evaluation mode and without gradients.
+
+        Here: the views, where they are pictures.
+
+        Args:
+            nets: trained.
+            batch: a few samples that were not trained on, where any were held out.
+            show: keeps texts and pictures.
+        """
+        show.views(batch.views)
 
     def after_step(self, nets: Nets, progress: float) -> None:
         """For teachers, queues and centres: called after every optimizer step, `progress` in [0, 1]."""

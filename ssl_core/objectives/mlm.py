@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
+    from ssl_core.evaluation.samples import Show
     from ssl_core.nets import Nets
 
 
@@ -56,3 +57,19 @@ class MaskedLanguageModelling(Objective):
         masked = mask_tokens(tokens, batch.seeds, facts, self.mask_probability, self.whole_word)
         loss, accuracy = masked_language_loss(nets, nets.encoder.encode(masked.tokens), masked)
         return {"loss": loss, "masked_accuracy": accuracy, "perplexity": loss.detach().exp()}
+
+    def samples(self, nets: Nets, batch: Batch, show: Show) -> None:
+        """Rows with each hidden token and the model's guess."""
+        from ssl_core.batch import one_text
+        from ssl_core.heads import fills
+        from ssl_core.masks import mask_tokens
+
+        tokens, facts = one_text(batch.views), nets.encoder.facts
+        masked = mask_tokens(tokens, batch.seeds, facts, self.mask_probability, self.whole_word)
+        guesses = fills(nets, nets.encoder.encode(masked.tokens), masked)
+        lines = []
+        for row in range(len(guesses)):
+            hidden = masked.weights[row] > 0
+            told = dict(zip(masked.places[row][hidden].tolist(), guesses[row][hidden].tolist(), strict=True))
+            lines.append(show.filled(tokens.ids[row][tokens.segments[row] >= 0], told))
+        show.text("fills", lines, "[hidden > guessed] in rows of the pool")
