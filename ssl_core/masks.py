@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ssl_core.batch import Tokens
+from ssl_core.errors import SpecError
 from ssl_core.rng import randint, uniform
 
 _CHOICE, _FATE, _SUBSTITUTE = 201, 202, 203  # numbers of the random streams
@@ -98,8 +99,15 @@ def mask_tokens(
         facts: the special ids and `vocab_size`.
         probability: share of the real tokens.
         whole_word: hide whole words (BERT's later models: "Whole Word Masking").
+
+    Raises:
+        SpecError: `no_mask_token`, the base model's tokenizer has none.
     """
-    special = torch.tensor(sorted(facts[name] for name in SPECIALS), device=tokens.ids.device)
+    if "mask_id" not in facts:
+        text = "this model's tokenizer has no entry for masked tokens; choose an objective that masks none"
+        raise SpecError("no_mask_token", text, "model")
+    # An imported tokenizer may lack some, and one entry may have several roles.
+    special = torch.tensor(sorted({facts[name] for name in SPECIALS if name in facts}), device=tokens.ids.device)
     eligible = (tokens.segments >= 0) & ~torch.isin(tokens.ids, special)
     starts = None
     if whole_word:

@@ -35,7 +35,7 @@ def text_model(folder: Path, task: bool = False, seed: int = 0, max_length: int 
     """A text encoder, or a classifier of three topics."""
     modality = TextModality(max_length=max_length, vocab_size=512, span_min=4, span_max=8)
     codec = tokenizer.train(texts(200, seed=5), "bpe", 512, False)
-    facts = text_shards.facts(codec.get_vocab_size(), max_length)
+    facts = text_shards.facts(codec, max_length)
     torch.manual_seed(seed)
     nets = _nets(TEXT_BACKBONE, facts, task)
     with committed(folder) as out:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ssl_core.data import rows, token_shards, tokenizer
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from ssl_core.modalities.text import TextModality
 
 ENCODE_CHARACTERS = 2_000_000
@@ -34,19 +36,17 @@ def prepare(
     else:
         shutil.copyfile(given, out / "tokenizer.json")
     codec = tokenizer.load(out / "tokenizer.json")
-    known = facts(codec.get_vocab_size(), settings.max_length)
-    vocabulary = token_shards.Vocabulary("text", known, tokenizer.word_starts(codec))
+    starts = tokenizer.word_starts(codec)
+    vocabulary = token_shards.Vocabulary("text", facts(codec, settings.max_length), starts)
+    framed = settings.special_tokens
     token_shards.write(
-        dataset, out, (tokenizer.encode(codec, group) for group in _slices(dataset)), vocabulary, progress
+        dataset, out, (tokenizer.encode(codec, group, framed) for group in _slices(dataset)), vocabulary, progress
     )
 
 
-def facts(vocab_size: int, max_length: int) -> dict[str, Any]:
-    """What a text encoder must know."""
-    return {
-        "vocab_size": vocab_size, "max_length": max_length, "pad_id": tokenizer.PAD, "unk_id": tokenizer.UNK,
-        "cls_id": tokenizer.CLS, "sep_id": tokenizer.SEP, "mask_id": tokenizer.MASK,
-    }  # fmt: skip
+def facts(codec: Tokenizer, max_length: int) -> dict[str, Any]:
+    """What a text encoder must know: its vocabulary's size, the ids of special entries, `max_length`."""
+    return {"vocab_size": tokenizer.size(codec), "max_length": max_length, **tokenizer.specials(codec)}
 
 
 def _slices(dataset: Path) -> Iterator[list[str]]:

@@ -82,7 +82,7 @@ def _codec(path: Path, changed: int) -> tuple[Tokenizer, NDArray[np.bool_]]:
     return codec, tokenizer.word_starts(codec)
 
 
-def collate(items: list[Any], folder: Path, max_length: int) -> dict[str, Tensor]:
+def collate(items: list[Any], folder: Path, max_length: int, framed: bool = False) -> dict[str, Tensor]:
     """Documents as `TextSource.read` gives them, from strings or lists of token ids: `ids`, `word_starts`, `lengths`.
 
     Raises:
@@ -92,7 +92,7 @@ def collate(items: list[Any], folder: Path, max_length: int) -> dict[str, Tensor
     path = folder / "tokenizer.json"
     codec, starts = _codec(path, path.stat().st_mtime_ns)
     texts = [number for number, item in enumerate(items) if isinstance(item, str) and item]
-    encoded = dict(zip(texts, tokenizer.encode(codec, [items[number] for number in texts]), strict=True))
+    encoded = dict(zip(texts, tokenizer.encode(codec, [items[number] for number in texts], framed), strict=True))
     documents = [
         encoded[number] if number in encoded else _checked(item, number, len(starts))
         for number, item in enumerate(items)

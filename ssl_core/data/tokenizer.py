@@ -23,7 +23,15 @@ SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNK, CLS, SEP, MASK = range(5)
 TRAINING_CHARACTERS = 200_000_000
 """More text than this hardly moves a vocabulary of at most 65,536 entries; the rest of a pool is only encoded."""
-_WORD_MARK = "Ġ"  # what byte-level BPE writes for a space
+_WORD_MARKS = ("Ġ", "▁")  # what byte-level BPE and SentencePiece write for a space
+_KNOWN_AS = {
+    "pad_id": ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>"),
+    "unk_id": ("[UNK]", "<unk>", "<|endoftext|>", "<|end_of_text|>"),
+    "cls_id": ("[CLS]", "<s>", "<cls>", "<bos>", "<|startoftext|>", "<|begin_of_text|>", "<|endoftext|>"),
+    "sep_id": ("[SEP]", "</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),
+    "mask_id": ("[MASK]", "<mask>"),
+}
+"""What public tokenizers call them, best first; ours stand first. No other entry ever masks a token."""
 
 
 def train(texts: Iterable[str], kind: TokenizerKind, vocab_size: int, lowercase: bool) -> Tokenizer:
@@ -69,7 +77,7 @@ def load(path: Path) -> Tokenizer:
     """Read a `tokenizer.json`.
 
     Raises:
-        SpecError: `invalid_tokenizer`, unreadable, or its special entries are not ours at ids 0 to 4.
+        SpecError: `invalid_tokenizer`, unreadable, or without an entry for padding.
     """
     from tokenizers import Tokenizer
 
@@ -77,12 +85,30 @@ def load(path: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises bare Exception for a malformed file
         raise SpecError("invalid_tokenizer", f"{path.name} is not a tokenizer: {error}") from error
-    ids = [tokenizer.token_to_id(token) for token in SPECIALS]
-    if ids != list(range(len(SPECIALS))):
-        raise SpecError("invalid_tokenizer", f"{path.name} must hold {', '.join(SPECIALS)} at ids 0 to 4, found {ids}")
+    if "pad_id" not in specials(tokenizer):
+        names = ", ".join(_KNOWN_AS["pad_id"])
+        raise SpecError("invalid_tokenizer", f"{path.name} must hold an entry that can be padding: one of {names}")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def specials(tokenizer: Tokenizer) -> dict[str, int]:
+    """Ids of the special entries it has, `pad_id`, `unk_id`, `cls_id`, `sep_id`, `mask_id`; ours have 0 to 4.
+
+    Of an imported tokenizer some may be missing: GPT-2 has one entry that pads, begins and ends, and no mask.
+    """
+    found: dict[str, int] = {}
+    for role, names in _KNOWN_AS.items():
+        ids = [index for index in map(tokenizer.token_to_id, names) if index is not None]
+        if ids:
+            found[role] = ids[0]
+    return found
+
+
+def size(tokenizer: Tokenizer) -> int:
+    """Rows that a table for it needs: ids of an imported one may have gaps."""
+    return 1 + max(tokenizer.get_vocab().values(), default=0)
 
 
 def word_starts(tokenizer: Tokenizer) -> NDArray[np.bool_]:
@@ -93,19 +119,27 @@ def word_starts(tokenizer: Tokenizer) -> NDArray[np.bool_]:
     import numpy as np
 
     wordpiece = type(tokenizer.model).__name__ == "WordPiece"
-    starts = np.ones(tokenizer.get_vocab_size(), dtype=np.bool_)
+    starts = np.ones(size(tokenizer), dtype=np.bool_)
+    special = set(specials(tokenizer).values())
     for token, index in tokenizer.get_vocab().items():
-        if index < len(SPECIALS):
+        if index in special:
             continue
         if wordpiece:
             starts[index] = not token.startswith("##")
         else:
             # Non-ASCII bytes are written as letters, so a character cut in two never starts a word in its middle.
-            starts[index] = token.startswith(_WORD_MARK) or (not token[0].isalnum() and token[0].isascii())
+            starts[index] = token.startswith(_WORD_MARKS) or (not token[:1].isalnum() and token[:1].isascii())
     return starts
 
 
-def encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    """Token ids of each text without special entries; never empty: a text of no token is one [UNK]."""
-    encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    return [encoding.ids or [UNK] for encoding in encoded]
+def encode(tokenizer: Tokenizer, texts: list[str], framed: bool = False) -> list[list[int]]:
+    """Token ids of each text; never empty: a text of no token is one [UNK].
+
+    Args:
+        tokenizer: ours, or an imported one.
+        texts: what to encode.
+        framed: with the special entries that the tokenizer puts around a text, such as [CLS] and [SEP].
+    """
+    known = specials(tokenizer)
+    unknown = known.get("unk_id", known["pad_id"])
+    return [encoding.ids or [unknown] for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=framed)]

@@ -43,6 +43,9 @@ class TextModality(Modality):
     vocab_size: int = Field(default=8192, ge=512, le=131_072, description="entries of the tokenizer, at most")
     tokenizer: Literal["bpe", "wordpiece"] = Field(default="bpe", description="byte-level BPE, or WordPiece as in BERT")
     lowercase: bool = Field(default=False, description="fold case before tokenizing")
+    special_tokens: bool = Field(
+        default=False, description="put the tokenizer's own special entries around a document; imported models have it"
+    )
     span_min: int = Field(default=32, ge=1, le=8192, description="`span`: fewest tokens, where the document has them")
     span_max: int = Field(default=64, ge=1, le=8192, description="`span`: most tokens")
 
@@ -138,7 +141,7 @@ class TextModality(Modality):
         """From strings or lists of token ids; see `ssl_core.data.text_views.collate`."""
         from ssl_core.data import text_views
 
-        return text_views.collate(items, prepared, self.max_length)
+        return text_views.collate(items, prepared, self.max_length, self.special_tokens)
 
     def default_backbone(self, size: str) -> EncoderSpec:
         """The Transformer trunk of that size."""

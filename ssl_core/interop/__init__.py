@@ -1,0 +1,1 @@
+"""Weights in and out: the public formats (`hf`), read (`importer`) and written (`exporter`, `onnx`)."""
