@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ssl_core.modalities.audio import AudioModality
 
 # Random streams of view 0; view i adds 16 i.
-_CROP, _LEVEL, _WARP, _MASK, _NOISE, _STRIDE = 301, 302, 303, 304, 305, 16
+_CROP, _LEVEL, _WARP, _MASK, _NOISE, _STRIDE = 601, 602, 603, 604, 605, 16
 _STRIPES = 2
 """Masked stripes of each kind, as in SpecAugment's policies."""
 

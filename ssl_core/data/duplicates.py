@@ -2,8 +2,8 @@
 
 Texts: MinHash (Broder 1997) of 8-byte shingles by one permutation hashing with rotation (Li, Owen and Zhang 2012;
 Shrivastava and Li 2014); protein chains: the same of stretches of five residues. Pictures: the difference hash, 64
-signs of neighbouring grey values. Candidates share a band of their sketch and are then compared, so the cost is that
-of sorting.
+signs of neighbouring grey values; sounds: four times as many, of a spectrogram. Candidates share a band of their sketch
+and are then compared, so the cost is that of sorting.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ HASH_DISTANCE = 3
 """Pictures: most differing bits of 64."""
 SIMILAR_CHAINS = 0.6
 """The same for protein chains: of two that agree in 19 of 20 residues, six in ten stretches of five are common."""
+SOUND_DISTANCE = 20
+"""Sounds: most differing bits of 256. Takes of one spoken word differ in 26 and more, a clip and its MP3 in 14."""
 _SHINGLE = 8
 _RESIDUES = 5
 
@@ -130,6 +132,28 @@ def near_pictures(sketches: list[int]) -> NDArray[np.bool_]:
         keys = (hashes >> np.uint64(16 * band)) & np.uint64(0xFFFF)
         earlier, later = _candidates(keys)
         alike = np.bitwise_count(hashes[earlier] ^ hashes[later]) <= HASH_DISTANCE
+        marked[later[alike]] = True
+    return marked
+
+
+def sound_sketch(picture: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """(4,) the 256 signs of change from frame to frame of a spectrogram (16, 17, 1)."""
+    import numpy as np
+
+    levels = picture[:, :, 0].astype(np.int16)
+    return np.packbits(levels[:, 1:] > levels[:, :-1]).view(np.uint64)
+
+
+def near_sounds(sketches: list[NDArray[np.uint64]]) -> NDArray[np.bool_]:
+    """(rows,) True where a clip is nearly one that came before: louder, packed otherwise, in a little noise."""
+    import numpy as np
+
+    table = np.stack(sketches) if sketches else np.zeros((0, 4), dtype=np.uint64)
+    marked = np.zeros(len(table), dtype=np.bool_)
+    for band in range(16):
+        keys = (table[:, band // 4] >> np.uint64(16 * (band % 4))) & np.uint64(0xFFFF)
+        earlier, later = _candidates(keys)
+        alike = np.bitwise_count(table[earlier] ^ table[later]).sum(axis=1) <= SOUND_DISTANCE
         marked[later[alike]] = True
     return marked
 

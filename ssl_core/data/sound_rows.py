@@ -51,7 +51,7 @@ def examine(content: bytes) -> Examined:
     return Examined(
         columns={"audio": content, **about},
         length=sound.milliseconds,
-        sketch=lambda: duplicates.picture_sketch(spectrogram(sound.samples, 64, 64)),
+        sketch=lambda: duplicates.sound_sketch(spectrogram(sound.samples, 16, 17)),
         preview=lambda: {"audio": _data_uri(sound.samples), **about, "milliseconds": sound.milliseconds},
     )
 
