@@ -133,7 +133,9 @@ class FinetuneSpec(Training):
     modality: AnyModality | None = None
     backbone: EncoderSpec | None = Field(default=None, description="from scratch only; else the model's own")
     validation_dataset: DatasetId | None = Field(
-        default=None, description="None = hold out `validation_fraction`"
+        default=None,
+        description="None = hold out `validation_fraction`. What is held out also chooses the best weights, so its "
+        "`final/` scores are a little optimistic; keep a test set of your own",
     )
     patience: int | None = Field(
         default=None, ge=1, le=1000, description="evaluations without a better score before stopping"
