@@ -1,18 +1,22 @@
 """What stands in hidden patches, told from those that are seen. Needs torch.
 
 The decoder of MAE (He et al. 2021, https://arxiv.org/abs/2111.06377) and the predictor of I-JEPA (Assran et al. 2023,
-https://arxiv.org/abs/2301.08243). Serves every objective that hides parts of a grid: pictures, and log-mel spectrograms as pictures of one channel.
+https://arxiv.org/abs/2301.08243), for pictures and for log-mel spectrograms as pictures of one channel.
 B samples, N patches of the grid, K seen, M asked for, E width of the encoder, D width inside.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_core.backbones import EncoderSpec
+from ssl_core.encoders.vit import ViT, sincos_positions
+from ssl_core.errors import SpecError
 from ssl_core.layers import Layer, initialise, norm_of
-from ssl_core.patches import grid_positions
+from ssl_core.nets import Nets
+from ssl_core.patches import hide_at_random, normalised_patches, patchify, take
 
 
 class PatchPredictor(nn.Module):
@@ -39,7 +43,7 @@ class PatchPredictor(nn.Module):
         self.predict = nn.Linear(spec.width, out)
         self.apply(initialise)
         nn.init.normal_(self.mask_token, std=0.02)
-        self.register_buffer("positions", grid_positions(grid, spec.width), persistent=False)
+        self.register_buffer("positions", sincos_positions(spec.width, grid), persistent=False)
 
     def forward(self, seen: Tensor, keep: Tensor, hide: Tensor) -> Tensor:
         """(B, M, out).
@@ -65,3 +69,42 @@ def predictor_spec(width: int, depth: int, heads: int) -> EncoderSpec:
         name="custom", family="transformer", width=width, depth=depth, heads=heads, positions="none",
         embedding_norm=False, norm_epsilon=1e-6,
     )  # fmt: skip
+
+
+def patch_encoder(encoder: nn.Module) -> ViT:
+    """The same encoder, typed.
+
+    Raises:
+        TypeError: it is no ViT.
+        SpecError: `encoder_does_not_fit`, its patches overlap, so a hidden one would be seen in its neighbours.
+    """
+    if not isinstance(encoder, ViT):
+        raise TypeError("hiding patches needs a vit")
+    if encoder.spec.patch_stride not in (0, encoder.spec.patch_size):
+        text = "patches that overlap show what is hidden: patch_stride must be 0 or patch_size"
+        raise SpecError("encoder_does_not_fit", text, "backbone.patch_stride")
+    return encoder
+
+
+def masked_pixel_loss(
+    nets: Nets, pictures: Tensor, seeds: Tensor, mask_ratio: float, normalise: bool
+) -> dict[str, Tensor]:
+    """The mean squared error of MAE, and the share of variance that is told (`explained`).
+
+    Args:
+        nets: a ViT, and a `PatchPredictor` of pixels under `decoder`.
+        pictures: (B, C, H, W), or spectrograms (B, 1, mels, frames), of the size the ViT was built for.
+        seeds: (B,) int64, which choose what is hidden.
+        mask_ratio: share of the patches to hide.
+        normalise: by each patch's own mean and deviation.
+    """
+    encoder, decoder = patch_encoder(nets.encoder), nets.parts["decoder"]
+    keep, hide = hide_at_random(seeds, encoder.grid[0] * encoder.grid[1], mask_ratio)
+    target = take(patchify(pictures, encoder.spec.patch_size), hide).float()
+    if normalise:
+        target = normalised_patches(target)
+    told = decoder(torch.cat(encoder.read(pictures, keep), 1), keep, hide)
+    loss = F.mse_loss(told.float(), target)
+    with torch.no_grad():
+        explained = 1 - loss / target.var(correction=0).clamp(min=1e-9)
+    return {"loss": loss, "explained": explained}

@@ -67,19 +67,6 @@ def hide_at_random(seeds: Tensor, count: int, share: float) -> tuple[Tensor, Ten
     return order[:, :kept], order[:, kept:]
 
 
-def grid_positions(grid: tuple[int, int], width: int) -> Tensor:
-    """(h w, width) float32: sines and cosines of the column, then of the row, as in the authors' code of MAE.
-
-    Args:
-        grid: h and w.
-        width: a multiple of 4.
-    """
-    rates = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    row, column = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in grid), indexing="ij")
-    angles = [place.reshape(-1, 1) * rates for place in (column, row)]
-    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], 1).float()
-
-
 def take(rows: Tensor, places: Tensor) -> Tensor:
     """(B, K, D) of (B, N, D) at the places (B, K)."""
     return rows.gather(1, places[:, :, None].expand(-1, -1, rows.shape[2]))
@@ -103,26 +90,31 @@ class Blocks:
 
     @classmethod
     def of(cls, grid: tuple[int, int], targets: int, area: tuple[float, float], aspect: float) -> Blocks:
-        """The block whose area is nearest to the middle of `area`, no longer than `aspect` times its width, the longest
-        of equals.
+        """The block whose area is nearest to the middle of `area`, the longest of equals, as far as the context keeps a
+        sixth of the patches.
+
+        Args:
+            grid: h and w.
+            targets: T.
+            area: least and greatest share of the patches in a block.
+            aspect: how much longer than wide a block may be.
 
         Raises:
-            ValueError: the blocks would leave no patch as context.
+            ValueError: there are not enough patches for so many blocks.
         """
         rows, columns = grid
-        wanted = (area[0] + area[1]) / 2 * rows * columns
+        count = rows * columns
+        wanted = (area[0] + area[1]) / 2 * count
         shapes = [
             (short, long)
             for short in range(1, min(grid) + 1)
-            for long in range(short, max(grid) + 1)
-            if long <= max(short, math.floor(aspect * short)) and long <= min(grid)
+            for long in range(short, max(short, math.floor(aspect * short)) + 1)
+            if long <= min(grid) and count - targets * short * long >= max(1, count // 6)
         ]
+        if not shapes:
+            raise ValueError(f"{targets} blocks leave too little of {rows} x {columns} patches as context")
         block = min(shapes, key=lambda shape: (abs(shape[0] * shape[1] - wanted), -shape[1]))
-        context = rows * columns - targets * block[0] * block[1]
-        if context < 1:
-            text = f"{targets} blocks of {block[0]} x {block[1]} leave nothing of {rows} x {columns} patches as context"
-            raise ValueError(text)
-        return cls(grid, block, targets, context)
+        return cls(grid, block, targets, count - targets * block[0] * block[1])
 
     def draw(self, seeds: Tensor) -> tuple[Tensor, Tensor]:
         """`context` (B, K) and `targets` (B, T, M) int64 patch numbers; no patch of the context is in any target.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class VICReg(Objective):
     """Variance, invariance and covariance regularisation: no negatives and no teacher.
 
-    With several processes variance and covariance are those of the whole batch. Metrics: `invariance`, `variance`, `covariance`,
-    the three terms before their weights; a variance near 1 is collapse.
+    With several processes variance and covariance are those of the whole batch. Metrics: `invariance`, `variance` and
+    `covariance`, the three terms before their weights; a variance near 1 is collapse.
     """
 
     name: Literal["vicreg"] = "vicreg"

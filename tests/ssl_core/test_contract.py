@@ -23,7 +23,7 @@ from ssl_core.run import run
 from ssl_core.run_context import FileContext
 from ssl_core.tasks import TASKS
 from tests.ssl_core import datasets
-from tests.ssl_core.toys import TOYS
+from tests.ssl_core.toys import LEARNERS, TOYS
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def make(case: Case, folder: Path) -> Made:
     source = modality.open(shards)
     torch.manual_seed(0)
     encoder = build_encoder(EncoderSpec.model_validate({**case.backbone(), "dropout": 0.0}), source.facts)
-    learner: Any = OBJECTIVES[case.name]() if case.kind == "pretrain" else TASKS[case.name]()
+    kinds: Any = OBJECTIVES if case.kind == "pretrain" else TASKS
+    learner = kinds[case.name](**LEARNERS.get(case.name, {}))
     nets = learner.build(encoder) if case.kind == "pretrain" else learner.build(encoder, source.classes)
     views = learner.views if case.kind == "pretrain" else learner.training_views(modality)
     unit = modality.views[views[0]]

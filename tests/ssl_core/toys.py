@@ -29,6 +29,11 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "dual": datasets.TINY_PAIR,
 }  # fmt: skip
 """By family; a family that is missing has another one of its modality tested in its place."""
+LEARNERS: dict[str, dict[str, Any]] = {
+    # Normalised patches of noisy toys are all noise: nothing to learn by heart in a few steps.
+    "mae": {"normalise": False},
+}
+"""Hyperparameters that toys need, by the learner's name; the rest are the defaults."""
 
 
 @dataclass(frozen=True)
