@@ -32,8 +32,8 @@ class ViT(Encoder):
 
     Attributes:
         grid: h and w of a picture of the size it was built for.
-        position: (N, D) of that grid, learned or fixed; None without positions. A class token has none of its own: it
-            is learned together with its place.
+        position: (R + N, D) of the class tokens and that grid, learned or fixed; None without positions. Fixed ones
+            are zero at class tokens, which are learned together with their place. Saved with the weights either way.
     """
 
     def __init__(self, spec: EncoderSpec, facts: dict[str, Any]) -> None:
@@ -77,16 +77,18 @@ class ViT(Encoder):
             hidden = self._embed(pixels if keep is None else _chosen(pixels, keep))
         else:
             hidden = fill if keep is None else _chosen(fill, keep)
+        count = self.spec.class_tokens
+        classes: Tensor | None = self.class_token
         if self.position is not None:
-            places = stretched(self.position, self.grid, grid)
+            places = stretched(self.position[count:], self.grid, grid)
             hidden = hidden + (places if keep is None else F.embedding(keep, places)).to(hidden.dtype)
+            classes = None if classes is None else classes + self.position[:count]
         in_front = [token.to(hidden.dtype).expand(len(hidden), -1, -1)
-                    for token in (self.class_token, self.register_token) if token is not None]  # fmt: skip
+                    for token in (classes, self.register_token) if token is not None]  # fmt: skip
         hidden = self.dropout(self.embedding_norm(torch.cat([*in_front, hidden], 1) if in_front else hidden))
         for layer in self.layers:
             hidden = layer(hidden)
         hidden = self.final_norm(hidden)
-        count = self.spec.class_tokens
         return hidden[:, :count], hidden[:, count + self.spec.register_tokens :]
 
     def forward(self, x: Inputs) -> Tensor:
@@ -186,7 +188,8 @@ def _token(count: int, width: int) -> nn.Parameter | None:
 
 def _positions(spec: EncoderSpec, grid: tuple[int, int]) -> Tensor | None:
     if spec.positions == "sincos":
-        return nn.Buffer(sincos_positions(spec.width, grid), persistent=False)
+        fixed = sincos_positions(spec.width, grid)
+        return nn.Buffer(torch.cat([fixed.new_zeros(spec.class_tokens, spec.width), fixed]))
     if spec.positions == "learned":
-        return nn.Parameter(0.02 * torch.randn(grid[0] * grid[1], spec.width))
+        return nn.Parameter(0.02 * torch.randn(spec.class_tokens + grid[0] * grid[1], spec.width))
     return None
