@@ -144,8 +144,8 @@ def test_the_recipe_takes_the_pictures_size_and_two_towers() -> None:
     facts = DatasetFacts(
         id="ds_1", modality="image_text", rows=3000, characters=60_000, width=24, height=40, channels=3
     )  # fmt: skip
-    sent = {"type": "pretrain", "dataset": "ds_1", "objective": {"name": "clip"}}
-    resolved: Any = resolve(JOB_SPEC.validate_python(sent), facts)
+    sent: Any = JOB_SPEC.validate_python({"type": "pretrain", "dataset": "ds_1", "objective": {"name": "clip"}})
+    resolved: Any = resolve(sent, facts)
     assert (resolved.modality.size, resolved.modality.vocab_size, resolved.backbone.family) == (24, 1024, "dual")
     assert JOB_SPEC.validate_json(resolved.model_dump_json()) == resolved
 
