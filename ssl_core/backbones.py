@@ -237,6 +237,8 @@ _ROWS = (
     _vit("small", 8, 384, 12),
     _vit("base", 16, 768, 12),
     _vit("large", 16, 1024, 24),
+    # Spectrograms are larger than small pictures and smoother: a stem of stride 4, and a stage more.
+    EncoderSpec(name="audio-convnet", family="convnet", width=32, depth=4, stem="large"),
     # For speech in minutes on a CPU: a frame is 20 ms at 8 kHz; then the two models of wav2vec 2.0.
     EncoderSpec(
         name="audio-wave-tiny", family="wave", width=192, depth=4, heads=3, positions="convolution", position_kernel=32,

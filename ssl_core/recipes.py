@@ -127,7 +127,10 @@ def _modality(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts, base: Mo
             text = "leave modality out or send the base model's: its tokenizer and picture size belong to its weights"
             raise SpecError("modality_mismatch", text, "modality")
         return base.modality
-    return spec.modality or MODALITIES[dataset.modality].suited(dataset)
+    if spec.modality is not None:
+        return spec.modality
+    suited = MODALITIES[dataset.modality].suited(dataset)
+    return spec.objective.preparation(suited) if isinstance(spec, PretrainSpec) else suited
 
 
 def _backbone(spec: PretrainSpec | FinetuneSpec, modality: Modality, base: ModelFacts | None) -> EncoderSpec:

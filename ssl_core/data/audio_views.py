@@ -47,7 +47,7 @@ def light(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: AudioM
     return _finished(_window(raw["audio"], first, raw["sounding"], settings), raw, settings)
 
 
-def random_crop(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: AudioModality) -> Tensor:
+def random_part(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: AudioModality) -> Tensor:
     """A random stretch of the clip at a random place of the window, otherwise as it is."""
     return _finished(_cropped(raw, seeds, _STRIDE * index, settings), raw, settings)
 
@@ -69,7 +69,7 @@ def random_global(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings
     return _masked(_normalised(warped, raw), seeds, stream, settings).unsqueeze(1)
 
 
-RANDOM = {"light": light, "crop": random_crop, "global": random_global}
+RANDOM = {"light": light, "part": random_part, "global": random_global}
 """Random views by name."""
 
 

@@ -34,7 +34,7 @@ class AudioModality(Modality):
     Every clip is mixed to one channel, resampled and kept whole; the encoder sees a window of it. A longer clip is seen
     in its middle (`plain`) or in a random part, a shorter one lies in the middle with silence around it.
 
-    Views: `plain`, `light` (moved by up to an eighth of the window), `crop` (a random part at a random place), `global`
+    Views: `plain`, `light` (moved by up to an eighth of the window), `part` (a random part at a random place), `global`
     (the same, quieter, in noise; of log-mel pictures also stretched in time and pitch, and masked as in SpecAugment,
     Park et al. 2019, https://arxiv.org/abs/1904.08779).
     """
@@ -52,7 +52,7 @@ class AudioModality(Modality):
     window_ms: float = Field(default=25.0, ge=5, le=200, description="log_mel: length of a frame")
     hop_ms: float = Field(default=10.0, ge=1, le=100, description="log_mel: from frame to frame")
     even_loudness: bool = Field(default=True, description="bring every clip to the same peak; off: loudness tells")
-    crop_min: float = Field(default=0.6, ge=0.05, le=1, description="`crop`, `global`: least share of a clip kept")
+    crop_min: float = Field(default=0.6, ge=0.05, le=1, description="`part`, `global`: least share of a clip kept")
     gain_db: float = Field(default=10.0, ge=0, le=60, description="`global`: at most this much quieter")
     noise_db: float = Field(default=30.0, ge=0, le=60, description="`global`: noise of -60 dB and up to this much more")
     noise_probability: float = Field(default=0.5, ge=0, le=1, description="`global`: share of clips with noise")
@@ -74,9 +74,9 @@ class AudioModality(Modality):
         )
     }  # fmt: skip
     families: ClassVar[tuple[str, ...]] = ("convnet", "resnet", "vit", "wave")
-    batches: ClassVar[dict[Unit, tuple[int, int]]] = {"document": (256, 512)}
+    batches: ClassVar[dict[Unit, tuple[int, int]]] = {"document": (128, 512)}
     measures: ClassVar[tuple[str, ...]] = ("rate", "channels")
-    views: ClassVar[dict[str, Unit]] = dict.fromkeys(("plain", "light", "crop", "global"), "document")
+    views: ClassVar[dict[str, Unit]] = dict.fromkeys(("plain", "light", "part", "global"), "document")
 
     @model_validator(mode="after")
     def _sizes(self) -> AudioModality:
@@ -195,11 +195,13 @@ class AudioModality(Modality):
         return audio_views.collate(items, prepared, self)
 
     def default_backbone(self, size: str) -> EncoderSpec:
-        """A small conv net, a ResNet-18 or a ResNet-50 on log-mel pictures."""
+        """A small conv net, a ResNet-18 or a ResNet-50 on log-mel pictures; wav2vec 2.0's on waveforms."""
         from ssl_core.backbones import BACKBONES
 
-        names = {"tiny": "convnet", "small": "convnet", "base": "resnet18", "large": "resnet50"}
-        return BACKBONES[f"image-{names[size]}"]
+        if self.representation == "waveform":
+            return BACKBONES["audio-wave-tiny" if size == "small" else f"audio-wave-{size}"]
+        names = {"tiny": "audio-convnet", "small": "audio-convnet", "base": "image-resnet18", "large": "image-resnet50"}
+        return BACKBONES[names[size]]
 
     def check(self, backbone: EncoderSpec, dataset: DatasetFacts) -> None:
         """A family reads pictures or samples; patches fill a picture."""
@@ -209,6 +211,8 @@ class AudioModality(Modality):
         if reads != self.representation:
             text = f"a {backbone.family} reads {reads}, and modality.representation is {self.representation}"
             raise SpecError("infeasible_config", text, "modality.representation")
+        if backbone.family == "vit":
+            patch_grid(backbone, self.mels, self.frames)
         if backbone.family == "vit":
             patch_grid(backbone, self.mels, self.frames)
 

@@ -38,6 +38,14 @@ class Objective(Value):
     """Whether a lower validation loss means a better encoder, so that it may choose the best weights. Not so where the
     target moves, as with a teacher, a generator or a quantiser."""
 
+    def preparation(self, suited: Modality) -> Modality:
+        """The recipe's settings of the modality where the user names none, given those that suit the dataset."""
+        return suited
+
+    alive: ClassVar[dict[str, float]] = {}
+    """Series of `loss` that tell of a collapse which the encoder's own vectors may hide (behind a projector, batch
+    normalisation spreads whatever little is left), and the least value of each in a live run."""
+
     def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
         """The recipe's encoder where the user names none."""
         return modality.default_backbone("base" if queue == "gpu" else "tiny")

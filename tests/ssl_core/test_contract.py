@@ -17,6 +17,7 @@ from ssl_core.context import MemoryContext
 from ssl_core.data.cache import prepared
 from ssl_core.data.loader import Loader
 from ssl_core.encoders import build_encoder
+from ssl_core.modalities import Modality
 from ssl_core.nets import Nets
 from ssl_core.objectives import OBJECTIVES
 from ssl_core.run import run
@@ -39,11 +40,15 @@ class Case:
 
     def spec(self, **fields: Any) -> dict[str, Any]:
         """A spec for the toy dataset."""
-        toy = TOYS[self.modality]
         learner = {"objective": {"name": self.name}} if self.kind == "pretrain" else {"task": {"name": self.name}}
-        shape = {"modality": toy.modality, "backbone": self.backbone()}
+        shape = {"modality": self.settings(), "backbone": self.backbone()}
         common = {"dataset": "ds_toy", **shape, "batch_size": 8, "seed": 5}
         return {"type": self.kind, **learner, **common, **fields}
+
+    def settings(self) -> Modality:
+        """The toy's preparation, as the learner wants it."""
+        suited = TOYS[self.modality].modality
+        return OBJECTIVES[self.name]().preparation(suited) if self.kind == "pretrain" else suited
 
     def backbone(self) -> dict[str, Any]:
         """A small encoder that the learner takes."""
@@ -71,7 +76,7 @@ class Made:
 
 def make(case: Case, folder: Path) -> Made:
     torch.set_num_threads(1)
-    modality = TOYS[case.modality].modality
+    modality = case.settings()
     data = TOYS[case.modality].write(folder / "data")
     shards = prepared(modality, data, folder / "cache", None, MemoryContext(folder))
     source = modality.open(shards)

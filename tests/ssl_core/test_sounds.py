@@ -157,7 +157,8 @@ def test_too_many_channels_are_refused() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"hello there", b"", b"\x00\x00\x00\x20ftypM4A ", b"RIFF\x00\x00\x00\x00WEBPVP8 ", b"\xff\xd8\xff\xe0", b"BMarch",
+        b"hello there", b"", b"\x00\x00\x00\x20ftypM4A ", b"RIFF\x00\x00\x00\x00WEBPVP8 ", b"\xff\xd8\xff\xe0",
+        b"BMarch",
         b"\xff\xfeh\x00i\x00", b"FORM\x00\x00\x00\x00AIFF", uploads.picture(), uploads.picture(format="JPEG"),
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ from ssl_core.modalities.audio import AudioModality
 from tests.ssl_core import datasets
 
 RATE = 2000
-AUDIO = AudioModality(sample_rate=RATE, seconds=0.16, mels=16)
+AUDIO = AudioModality(sample_rate=RATE, seconds=0.32, mels=16)
 
 
 def tone(
