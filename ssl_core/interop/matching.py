@@ -104,7 +104,7 @@ def _sorted(family: Family, theirs: Theirs, report: Report) -> dict[str, str]:
     prefix = next((one for one in family.prefixes if any(name.startswith(one) for name in theirs.shapes)), "")
     names: dict[str, str] = {}
     for name in theirs.shapes:
-        inner = name.removeprefix(prefix)
+        inner = _today(name.removeprefix(prefix))
         reason = next((each.reason for each in family.ignored if re.fullmatch(each.pattern, inner)), None)
         if not name.startswith(prefix):
             reason = "of a head on the trunk"
@@ -113,6 +113,14 @@ def _sorted(family: Family, theirs: Theirs, report: Report) -> dict[str, str]:
         else:
             report.ignored[name] = reason
     return names
+
+
+def _today(name: str) -> str:
+    """What TensorFlow called the weights of a norm: still so in the files of BERT, and in those written of ESM-2."""
+    for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
 
 
 def _take(row: Row, found: list[str], theirs: Theirs, target: Tensor, report: Report) -> None:

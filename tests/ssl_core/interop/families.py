@@ -23,19 +23,58 @@ class Toy:
         kind: what it reads, `text`, `image` or `wave`; random inputs are made of it.
         atol: greatest difference of the trunk's output to ours in float32.
         folder: further JSON files of its folder, e.g. `preprocessor_config.json`.
+        tokens: entries of its vocabulary.
     """
 
     make: Callable[[], nn.Module]
     kind: str = "text"
     atol: float = 1e-5
     folder: dict[str, dict[str, Any]] | None = None
+    tokens: int = 120
 
 
+ENDS = {"bos_token_id": 2, "eos_token_id": 3}
+GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "n_positions": 64}
 TOYS: dict[str, Toy] = {
     "bert": Toy(
         lambda: transformers.BertForMaskedLM(transformers.BertConfig(**TEXT, **TRUNK, max_position_embeddings=64))
     ),
-}
+    "electra": Toy(
+        lambda: transformers.ElectraForPreTraining(
+            transformers.ElectraConfig(**TEXT, **TRUNK, embedding_size=16, max_position_embeddings=64)
+        )
+    ),
+    "esm": Toy(
+        lambda: transformers.EsmForMaskedLM(
+            transformers.EsmConfig(
+                **TRUNK, vocab_size=33, pad_token_id=1, mask_token_id=32, position_embedding_type="rotary",
+                token_dropout=True,
+            )
+        ),
+        tokens=33,
+    ),
+    "gpt2": Toy(lambda: transformers.GPT2LMHeadModel(transformers.GPT2Config(**TEXT, **ENDS, **GPT))),
+    "llama": Toy(
+        lambda: transformers.LlamaForCausalLM(
+            transformers.LlamaConfig(**TEXT, **ENDS, **TRUNK, num_key_value_heads=2, rope_theta=5e5)
+        )
+    ),
+    "modernbert": Toy(
+        lambda: transformers.ModernBertForMaskedLM(
+            transformers.ModernBertConfig(
+                **TEXT, **ENDS, **{**TRUNK, "num_hidden_layers": 4}, cls_token_id=2, sep_token_id=3, local_attention=6,
+                global_attn_every_n_layers=3,
+            )
+        )
+    ),
+    "roberta": Toy(
+        lambda: transformers.RobertaForMaskedLM(
+            transformers.RobertaConfig(
+                **{**TEXT, "pad_token_id": 1}, **TRUNK, type_vocab_size=1, max_position_embeddings=66
+            )
+        )
+    ),
+}  # fmt: skip
 
 
 def randomised(module: nn.Module) -> nn.Module:

@@ -85,7 +85,7 @@ def test_an_imported_text_encoder_gives_the_public_model_s_outputs(name: str, tm
     slots = torch.arange(16)
     real = slots < lengths[:, None]
     pad = int(model.config.pad_token_id or 0)  # type: ignore[union-attr, arg-type]
-    ids = torch.randint(5, 120, (3, 16), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(5, TOYS[name].tokens - 1, (3, 16), generator=torch.Generator().manual_seed(1))
     ids = torch.where(real, ids, pad)
     trunk = model.base_model  # type: ignore[union-attr]
     with torch.no_grad():
