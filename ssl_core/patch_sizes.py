@@ -26,7 +26,7 @@ def fitted_vit(name: str, height: int, width: int) -> EncoderSpec:
     return row if size == row.patch_size else row.model_copy(update={"name": "custom", "patch_size": size})
 
 
-def square_vit(pixels: int, queue: str) -> EncoderSpec:
-    """The recipe's ViT for square pictures of so many pixels: `vit-tiny` on a CPU, `vit-base` on a GPU."""
+def square_vit(name: str, pixels: int) -> EncoderSpec:
+    """The same for square pictures of so many pixels."""
     side = math.isqrt(pixels)
-    return fitted_vit("vit-base" if queue == "gpu" else "vit-tiny", side, side)
+    return fitted_vit(name, side, side)

@@ -12,8 +12,10 @@ from ssl_core.objectives.base import Objective
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
+    from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
     from ssl_core.teacher import Teacher
 
@@ -51,6 +53,14 @@ class DINO(Objective):
     views: ClassVar[tuple[str, ...]] = ("global",) * _GLOBAL + ("local",) * 6
     paper: ClassVar[str] = "DINO, Caron et al. 2021, https://arxiv.org/abs/2104.14294"
     comparable_loss: ClassVar[bool] = False
+
+    def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
+        """On a GPU the paper's ViT-Small, read at its class token; on a CPU the modality's: eight crops are dear."""
+        from ssl_core.patch_sizes import square_vit
+
+        if queue != "gpu" or "vit" not in modality.families:
+            return super().backbone(modality, queue)
+        return square_vit("vit-small", modality.slots("plain")).model_copy(update={"name": "custom", "pooling": "cls"})
 
     def build(self, encoder: Encoder) -> Nets:
         """With a head of prototypes, a teacher of both, and the centre; only the student's encoder is exported."""

@@ -59,7 +59,7 @@ class IJEPA(Objective):
         """A ViT without class tokens whose patches fit the pictures."""
         from ssl_core.patch_sizes import square_vit
 
-        found = square_vit(modality.slots("plain"), queue)
+        found = square_vit("vit-base" if queue == "gpu" else "vit-tiny", modality.slots("plain"))
         return found.model_copy(update={"name": "custom", "class_tokens": 0})
 
     def build(self, encoder: Encoder) -> Nets:

@@ -48,7 +48,7 @@ class MAE(Objective):
         """A ViT whose patches fit the pictures."""
         from ssl_core.patch_sizes import square_vit
 
-        return square_vit(modality.slots("plain"), queue)
+        return square_vit("vit-base" if queue == "gpu" else "vit-tiny", modality.slots("plain"))
 
     def build(self, encoder: Encoder) -> Nets:
         """With a decoder, which is not part of the exported encoder. Raises SpecError for overlapping patches."""

@@ -14,6 +14,7 @@ from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Batch
 from ssl_core.encoders import Encoder, build_encoder
 from ssl_core.errors import SpecError
+from ssl_core.modalities.image import ImageModality
 from ssl_core.nets import Nets
 from ssl_core.patch_predictor import PatchPredictor, masked_pixel_loss, patch_encoder, predictor_spec
 from ssl_core.patch_sizes import fitted_vit
@@ -224,6 +225,19 @@ def test_too_few_patches_for_the_blocks_are_refused() -> None:
 )
 def test_the_recipe_cuts_pictures_into_64_patches_or_more(sides: tuple[int, int], patch: int) -> None:
     assert fitted_vit("vit-tiny", *sides).patch_size == patch
+
+
+@pytest.mark.parametrize(
+    ("name", "queue", "family", "patch", "classes"),
+    [
+        ("mae", "cpu", "vit", 4, 1), ("mae", "gpu", "vit", 4, 1), ("ijepa", "cpu", "vit", 4, 0),
+        ("dino", "gpu", "vit", 4, 1), ("dino", "cpu", "convnet", 16, 0),
+    ],
+)  # fmt: skip
+def test_the_recipe_names_an_encoder_that_fits(name: str, queue: str, family: str, patch: int, classes: int) -> None:
+    spec = objective(name).backbone(ImageModality(size=32), queue)
+    assert (spec.family, spec.patch_size, spec.class_tokens) == (family, patch, classes)
+    assert EncoderSpec.model_validate(spec.model_dump()) == spec
 
 
 @pytest.mark.parametrize(
