@@ -64,7 +64,9 @@ def test_every_backbone_is_listed_with_its_shape(api: Api) -> None:
 def test_a_list_can_be_narrowed_to_a_modality(api: Api) -> None:
     text, image = listed(api, "objectives", modality="text"), listed(api, "objectives", modality="image")
     assert "mlm" in text and "mlm" not in image and "simclr" in image and "simclr" not in text
-    assert all(name.startswith("text-") for name in listed(api, "backbones", modality="text"))
+    fitting = listed(api, "backbones", modality="text")
+    assert "text-small" in fitting and all("text" in entry["modalities"] for entry in fitting.values())
+    assert "image-convnet" not in fitting and "pair-tiny" not in fitting
 
 
 @pytest.mark.parametrize("kind", LISTS)
