@@ -213,8 +213,6 @@ class AudioModality(Modality):
             raise SpecError("infeasible_config", text, "modality.representation")
         if backbone.family == "vit":
             patch_grid(backbone, self.mels, self.frames)
-        if backbone.family == "vit":
-            patch_grid(backbone, self.mels, self.frames)
 
     def slots(self, view: str) -> int:
         """Pixels of the picture, or samples."""

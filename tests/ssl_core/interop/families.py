@@ -35,7 +35,32 @@ class Toy:
 
 ENDS = {"bos_token_id": 2, "eos_token_id": 3}
 GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "n_positions": 64}
+SQUARE = {**TRUNK, "image_size": 24, "patch_size": 8}
+DINO = {name: value for name, value in SQUARE.items() if name != "intermediate_size"}
 TOYS: dict[str, Toy] = {
+    "ast": Toy(
+        lambda: transformers.ASTForAudioClassification(transformers.ASTConfig(**TRUNK, max_length=48, num_mel_bins=32)),
+        kind="image",
+    ),
+    "clip_vision_model": Toy(
+        lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**SQUARE)), kind="image"
+    ),
+    "dinov2": Toy(
+        lambda: transformers.Dinov2ForImageClassification(
+            transformers.Dinov2Config(**DINO, mlp_ratio=2, layerscale_value=0.3)
+        ),
+        kind="image",
+    ),
+    "siglip_vision_model": Toy(
+        lambda: transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**SQUARE)), kind="image"
+    ),
+    "vit": Toy(lambda: transformers.ViTForImageClassification(transformers.ViTConfig(**SQUARE)), kind="image"),
+    "vit_mae": Toy(
+        lambda: transformers.ViTMAEForPreTraining(
+            transformers.ViTMAEConfig(**SQUARE, decoder_hidden_size=16, decoder_num_attention_heads=2)
+        ),
+        kind="image",
+    ),
     "bert": Toy(
         lambda: transformers.BertForMaskedLM(transformers.BertConfig(**TEXT, **TRUNK, max_position_embeddings=64))
     ),
