@@ -47,7 +47,7 @@ class TrainState:
         metrics: the latest value of every reproducible series.
         best_metrics: what was measured beside it.
         warned: codes of messages already sent once.
-        guard: what the guard remembers; `guarded_sum`, `guarded_count`: the loss since its last look.
+        guard: what the guard remembers; `guarded`, `guarded_count`: sums since its last look.
         threads: torch's intra-op threads; 0 before the first checkpoint.
     """
 
@@ -68,7 +68,7 @@ class TrainState:
     best_metrics: dict[str, float] = field(default_factory=dict)
     warned: list[str] = field(default_factory=list)
     guard: dict[str, float] = field(default_factory=dict)
-    guarded_sum: float = 0.0
+    guarded: dict[str, float] = field(default_factory=dict)
     guarded_count: int = 0
 
 

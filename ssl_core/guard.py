@@ -8,7 +8,8 @@ the training. Needs torch through what it is given.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from ssl_core.errors import CollapseError
@@ -35,25 +36,34 @@ class Guard:
     Args:
         feel: encodes the fixed samples and measures them; a pure function of the weights.
         action: `fail` raises, `warn` only tells.
+        alive: further training series to watch, and the least value of each in a live run.
     """
 
-    def __init__(self, feel: Callable[[Nets], Pulse], action: Literal["fail", "warn"]) -> None:
-        self._feel, self.action = feel, action
+    def __init__(
+        self,
+        feel: Callable[[Nets], Pulse],
+        action: Literal["fail", "warn"],
+        alive: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        self._feel, self.action, self.alive = feel, action, alive
 
-    def look(self, nets: Nets, loss: float | None, memory: dict[str, float]) -> dict[str, float]:
+    def look(self, nets: Nets, seen: dict[str, float], memory: dict[str, float]) -> dict[str, float]:
         """Measure, compare with the beginning, count strikes.
 
         Args:
             nets: in evaluation mode.
-            loss: mean training loss since the last look; None before the first step.
+            seen: means since the last look of the training `loss` and the series of `alive`; empty before a step.
             memory: changed in place.
 
         Returns:
             Series under `guard/`.
         """
         pulse = self._feel(nets)
+        loss = seen.get("loss")
         for name, value in {**pulse, **({} if loss is None else {"loss": loss})}.items():
             memory.setdefault(f"first_{name}", value)
+        for name, least in self.alive.items():
+            memory[f"low_{name}"] = memory.get(f"low_{name}", 0.0) + 1 if seen.get(name, least) < least else 0.0
         memory["collapsing"] = memory.get("collapsing", 0.0) + 1 if _collapsed(pulse, memory) else 0.0
         poorer = pulse["effective_rank"] < _POORER * memory["first_effective_rank"]
         memory["poorer"] = memory.get("poorer", 0.0) + 1 if poorer else 0.0
@@ -61,7 +71,9 @@ class Guard:
         memory["diverging"] = memory.get("diverging", 0.0) + 1 if growing else 0.0
         return {f"guard/{name}": value for name, value in pulse.items()}
 
-    def verdict(self, values: dict[str, float], loss: float | None, memory: dict[str, float], step: int) -> str | None:
+    def verdict(
+        self, values: dict[str, float], seen: dict[str, float], memory: dict[str, float], step: int
+    ) -> str | None:
         """What to tell the user once the strikes are full, else None."""
         if memory["collapsing"] >= STRIKES:
             rank, spread = values["guard/effective_rank"], values["guard/spread_mean"]
@@ -71,10 +83,17 @@ class Guard:
                 f"start {memory['first_spread_mean']:.3f}); lower optimizer.learning_rate, use a larger batch_size, a "
                 "usual temperature, or check the data for near-identical rows"
             )
+        for name, least in self.alive.items():
+            if memory[f"low_{name}"] >= STRIKES:
+                return (
+                    f"the objective's targets have collapsed at step {step}: {name} is {seen.get(name, 0.0):.3f}, in "
+                    f"a live run at least {least:g}; lower optimizer.learning_rate, or go back to the objective's default "
+                    "settings"
+                )
         if memory["diverging"] >= STRIKES:
             return (
-                f"training diverges at step {step}: the mean loss of the last {EVERY} steps is {loss:.4g}, of the "
-                f"first {EVERY} it was {memory['first_loss']:.4g}; lower optimizer.learning_rate, raise "
+                f"training diverges at step {step}: the mean loss of the last {EVERY} steps is {seen['loss']:.4g}, of "
+                f"the first {EVERY} it was {memory['first_loss']:.4g}; lower optimizer.learning_rate, raise "
                 "optimizer.warmup_fraction, or use precision fp32"
             )
         return None

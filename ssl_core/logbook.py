@@ -83,23 +83,25 @@ class Logbook:
 
 
 class Running:
-    """A mean that is taken now and then, kept on the device between."""
+    """Means that are taken now and then, kept on the device between."""
 
-    def __init__(self, device: torch.device, total: float = 0.0, count: int = 0) -> None:
-        self._total, self._count = torch.tensor(total, dtype=torch.float64, device=device), count
+    def __init__(self, device: torch.device, sums: dict[str, float], count: int = 0) -> None:
+        self._sums = {name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in sums.items()}
+        self._count = count
 
-    def add(self, value: Tensor) -> None:
-        """Count one value."""
-        self._total, self._count = self._total + value.detach().double(), self._count + 1
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Count one step."""
+        for name, value in values.items():
+            value = value.detach().double()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count += 1
 
-    def take(self) -> float | None:
-        """The mean over all processes since the last call; None where nothing was counted."""
-        if not self._count:
-            return None
-        found = float(distributed.mean(self._total).item()) / self._count
-        self._total, self._count = torch.zeros_like(self._total), 0
+    def take(self) -> dict[str, float]:
+        """The means over all processes since the last call; empty where nothing was counted."""
+        found = {name: float(distributed.mean(value).item()) / self._count for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
         return found
 
-    def frozen(self) -> tuple[float, int]:
-        """Sum and count, for a checkpoint."""
-        return float(self._total.item()), self._count
+    def frozen(self) -> tuple[dict[str, float], int]:
+        """Sums and count, for a checkpoint."""
+        return {name: float(value.item()) for name, value in self._sums.items()}, self._count

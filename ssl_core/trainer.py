@@ -90,7 +90,7 @@ class _Loop:
         self.logbook = Logbook(context, self.state, self.meter, self.device)
         self.best: dict[str, Tensor] | None = None
         self.guard = evaluation.guard if evaluation is not None else None
-        self.guarded = Running(self.device)
+        self.guarded = Running(self.device, {})
         self.slices: Prefetch | None = None
         self.bad_step = torch.tensor(-1, device=self.device)
         self.saved_at, self.saved_step = time.monotonic(), -1
@@ -100,7 +100,7 @@ class _Loop:
         if resume is not None:
             self.state, self.best = checkpoint.restore(resume, self.nets, self.optimizer)
             self.logbook = Logbook(self.context, self.state, self.meter, self.device)
-            self.guarded = Running(self.device, self.state.guarded_sum, self.state.guarded_count)
+            self.guarded = Running(self.device, self.state.guarded, self.state.guarded_count)
             self.saved_step = self.state.step
             self._same_threads()
             self.logbook.message("resumed", f"resumed from the checkpoint of step {self.state.step}")
@@ -178,7 +178,8 @@ class _Loop:
         state.step += 1
         self.learner.after_step(self.nets, state.step / total if total else 0.0)
         self.logbook.add({**values, "loss": loss, "grad_norm": norm})
-        self.guarded.add(loss)
+        if self.guard is not None:
+            self.guarded.add({"loss": loss, **{name: values[name] for name in self.guard.alive}})
         state.examples += self.loader.batch_size
         seconds = time.perf_counter() - started
         state.elapsed += seconds
@@ -214,11 +215,11 @@ class _Loop:
         if guard is None:
             return
         self._check_finite()
-        state, loss = self.state, self.guarded.take()
+        state, seen = self.state, self.guarded.take()
         started = time.perf_counter()
-        values = self._apart(lambda: guard.look(self.nets, loss, state.guard))
+        values = self._apart(lambda: guard.look(self.nets, seen, state.guard))
         self.logbook.emit("metrics", step=state.step, values=values)
-        text = guard.verdict(values, loss, state.guard, state.step)
+        text = guard.verdict(values, seen, state.guard, state.step)
         # Batch averages differ between processes, and with them the numbers: one that gives up takes all along.
         if distributed.agree(int(text is not None)) and guard.action == "fail":
             self._save()
@@ -267,7 +268,7 @@ class _Loop:
         generators = distributed.collected(checkpoint.rng_tensors())
         if distributed.is_main():
             self.logbook.freeze()
-            self.state.guarded_sum, self.state.guarded_count = self.guarded.frozen()
+            self.state.guarded, self.state.guarded_count = self.guarded.frozen()
             self.state.threads = torch.get_num_threads()
             path = checkpoint.save(self.context.workdir, self.nets, self.optimizer, self.state, self.best, generators)
             relative = path.relative_to(self.context.workdir).as_posix()

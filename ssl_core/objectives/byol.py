@@ -40,6 +40,7 @@ class BYOL(Objective):
     views: ClassVar[tuple[str, ...]] = ("global", "global")
     paper: ClassVar[str] = "BYOL, Grill et al. 2020, https://arxiv.org/abs/2006.07733"
     comparable_loss: ClassVar[bool] = False
+    alive: ClassVar[dict[str, float]] = {"target_evenness": 0.05}
 
     def build(self, encoder: Encoder) -> Nets:
         """With projector and predictor, and a teacher of encoder and projector; only the encoder is exported."""

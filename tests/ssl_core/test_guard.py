@@ -35,8 +35,8 @@ def looked(pulses: list[Pulse], losses: list[float]) -> list[str | None]:
     guard = Guard(lambda _: next(script), "fail")
     for at, loss in enumerate(losses):
         memory = json.loads(json.dumps(memory))  # as through a checkpoint
-        values = guard.look(nets(), loss, memory)
-        told.append(guard.verdict(values, loss, memory, at * EVERY))
+        values = guard.look(nets(), {"loss": loss}, memory)
+        told.append(guard.verdict(values, {"loss": loss}, memory, at * EVERY))
     return told
 
 
@@ -69,7 +69,7 @@ def test_features_poorer_than_at_the_start_are_told() -> None:
     guard = Guard(lambda _: next(script), "fail")
     told = []
     for _ in range(4):
-        told.append(advice(guard.look(nets(), 1.0, memory), memory))
+        told.append(advice(guard.look(nets(), {"loss": 1.0}, memory), memory))
     assert told[:3] == [None] * 3 and told[3] is not None and "20.0" in told[3]
 
 
@@ -113,6 +113,17 @@ def test_a_provoked_collapse_ends_the_run_within_a_hundred_steps_and_says_why(tm
     assert max(ranks) - collapsed <= 100
     assert f"at step {max(ranks)}" in verdict["error"]["message"]
     assert any(event["type"] == "checkpoint" and event["step"] == max(ranks) for event in events)
+
+
+def test_byol_without_its_predictor_is_ended_though_batch_normalisation_hides_the_collapse(tmp_path: Path) -> None:
+    objective = {"name": "byol", "predictor_layers": 0, "momentum": 0.5, "projector_hidden": 64, "projector_dim": 32}
+    verdict, events = collapse(tmp_path / "run", objective=objective, optimizer={"learning_rate": 1e-2})
+    assert verdict["status"] == "failed" and verdict["error"]["code"] == "collapsed", verdict
+    assert "target_evenness is 0.0" in verdict["error"]["message"]
+    evenness = {event["step"]: event["values"]["train/target_evenness"] for event in events
+                if event["type"] == "metrics" and "train/target_evenness" in event["values"]}  # fmt: skip
+    dead = min(step for step, value in evenness.items() if value < 0.05)
+    assert max(evenness) - dead <= 100
 
 
 def test_a_run_that_may_collapse_goes_on_with_a_warning(tmp_path: Path) -> None:
