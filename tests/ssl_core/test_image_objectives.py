@@ -212,6 +212,18 @@ def test_after_a_step_the_teacher_is_the_average_of_all_it_copies(name: str) -> 
             torch.testing.assert_close(found, 0.9 * old + 0.1 * new)
 
 
+@pytest.mark.parametrize("name", ["byol", "vicreg", "dino"])
+def test_in_bf16_the_loss_is_nearly_that_of_fp32(name: str) -> None:
+    one, nets = built(name, **(SMALL if name == "dino" else {}))
+    nets.float()
+    batch = Batch(tuple(view.float() for view in (crops() if name == "dino" else crops()[:2])), SEEDS)
+    exact = float(one.loss(nets, batch)["loss"].detach())
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = one.loss(nets, batch)["loss"]
+    assert rounded.dtype == torch.float32
+    assert float(rounded.detach()) == pytest.approx(exact, rel=0.03)
+
+
 @pytest.mark.parametrize(
     ("name", "field", "value"),
     [

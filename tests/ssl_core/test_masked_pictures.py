@@ -206,6 +206,17 @@ def test_the_momentum_of_ijepa_rises_evenly() -> None:
         assert float(teacher_of(nets).momentum) == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize(("name", "fields"), [("mae", DECODER), ("ijepa", IJEPA)])
+def test_in_bf16_the_loss_is_nearly_that_of_fp32(name: str, fields: dict[str, Any]) -> None:
+    one = objective(name, **fields)
+    nets, batch = one.build(vit(32)), Batch((pictures(32),), SEEDS)
+    exact = float(one.loss(nets, batch)["loss"].detach())
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = one.loss(nets, batch)["loss"]
+    assert rounded.dtype == torch.float32
+    assert float(rounded.detach()) == pytest.approx(exact, rel=0.02)
+
+
 @pytest.mark.parametrize("name", ["mae", "ijepa"])
 def test_overlapping_patches_and_conv_nets_are_refused(name: str) -> None:
     with pytest.raises(SpecError, match="patch_stride") as caught:
