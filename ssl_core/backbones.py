@@ -182,6 +182,14 @@ def _text(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
     return EncoderSpec(name=f"text-{size}", family="transformer", width=width, depth=depth, heads=heads)
 
 
+def _gpt(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
+    """GPT-2's shape, with the exact GELU, which a CPU computes in half the time of GPT-2's approximation."""
+    return EncoderSpec(
+        name=f"text-gpt-{size}", family="transformer", width=width, depth=depth, heads=heads, attention="causal",
+        positions="learned", embedding_norm=False,
+    )  # fmt: skip
+
+
 def _protein(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
     return EncoderSpec(name=f"protein-{size}", family="transformer", width=width, depth=depth, heads=heads)
 
@@ -223,6 +231,10 @@ _ROWS = (
     _text("small", 256, 4, 4),
     _text("base", 768, 12, 12),
     _text("large", 1024, 24, 16),
+    # For next-token prediction; `base` is GPT-2's smallest.
+    _gpt("tiny", 128, 2, 2),
+    _gpt("small", 256, 4, 4),
+    _gpt("base", 768, 12, 12),
     _protein("tiny", 128, 4, 4),
     # From here on the sizes of ESM-2: 8M, 35M and 150M parameters.
     _protein("small", 320, 6, 20),
