@@ -28,7 +28,10 @@ PROTEIN = ProteinModality(max_length=32, span_min=4, span_max=12)
 IMAGE_TEXT = ImageTextModality(size=8, channels=3, vocab_size=512, max_length=12)
 TINY_TEXT = {"name": "custom", "family": "transformer", "width": 32, "depth": 1, "heads": 2, "dropout": 0.1}
 TINY_IMAGE = {"name": "custom", "family": "convnet", "width": 16, "depth": 2}
-TINY_PAIR = {"name": "custom", "family": "dual", "width": 32, "depth": 1, "image": TINY_IMAGE, "text": TINY_TEXT}
+TINY_PAIR = {
+    "name": "custom", "family": "dual", "width": 32, "depth": 1, "image": TINY_IMAGE,
+    "text": {**TINY_TEXT, "dropout": 0.0},
+}  # fmt: skip
 TOPICS = {
     "cooking": ["bread", "oven", "salt", "flour", "butter", "sugar", "bake", "knead", "dough", "yeast", "pan"],
     "sailing": ["wind", "harbour", "mast", "rope", "tide", "anchor", "keel", "sail", "storm", "deck", "crew"],
