@@ -55,6 +55,14 @@ TOYS: dict[str, Toy] = {
         lambda: transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**SQUARE)), kind="image"
     ),
     "vit": Toy(lambda: transformers.ViTForImageClassification(transformers.ViTConfig(**SQUARE)), kind="image"),
+    "wav2vec2": Toy(
+        lambda: transformers.Wav2Vec2ForPreTraining(
+            transformers.Wav2Vec2Config(
+                **TRUNK, vocab_size=12, conv_dim=(16,) * 7, num_conv_pos_embeddings=6, num_conv_pos_embedding_groups=4
+            )
+        ),
+        kind="wave",
+    ),
     "vit_mae": Toy(
         lambda: transformers.ViTMAEForPreTraining(
             transformers.ViTMAEConfig(**SQUARE, decoder_hidden_size=16, decoder_num_attention_heads=2)
