@@ -87,8 +87,8 @@ class Guard:
             if memory[f"low_{name}"] >= STRIKES:
                 return (
                     f"the objective's targets have collapsed at step {step}: {name} is {seen.get(name, 0.0):.3f}, in "
-                    f"a live run at least {least:g}; lower optimizer.learning_rate, or go back to the objective's default "
-                    "settings"
+                    f"a live run at least {least:g}; lower optimizer.learning_rate, or go back to the default settings "
+                    "of the objective"
                 )
         if memory["diverging"] >= STRIKES:
             return (
