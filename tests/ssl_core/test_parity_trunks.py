@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from ssl_core.batch import Tokens
 from ssl_core.encoders import Encoder, build_encoder
 from ssl_core.encoders.transformer import Transformer
 from ssl_core.heads import masked_language_loss
+from ssl_core.interop import hf
 from ssl_core.masks import MaskedTokens
 from ssl_core.objectives.mlm import MaskedLanguageModelling
 
@@ -25,32 +26,7 @@ FACTS = {"vocab_size": VOCABULARY, "max_length": LENGTH, "pad_id": 0, "cls_id": 
 IDS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
 QUIET = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 SHAPE = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 48}
-# Ours -> theirs; several stand below each other, a leading ^ is transposed, [2:] leaves two rows out.
-BERT_LAYER = {
-    "attention.qkv": "attention.self.query attention.self.key attention.self.value",
-    "attention.out": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "feed_forward.up": "intermediate.dense",
-    "feed_forward.down": "output.dense",
-    "feed_forward_norm": "output.LayerNorm",
-}
-ESM_LAYER = {**BERT_LAYER, "attention_norm": "attention.LayerNorm", "feed_forward_norm": "LayerNorm"}
-GPT_LAYER = {
-    "attention_norm": "ln_1",
-    "attention.qkv": "^attn.c_attn",
-    "attention.out": "^attn.c_proj",
-    "feed_forward_norm": "ln_2",
-    "feed_forward.up": "^mlp.c_fc",
-    "feed_forward.down": "^mlp.c_proj",
-}
-LLAMA_LAYER = {
-    "attention_norm": "input_layernorm",
-    "attention.qkv": "self_attn.q_proj self_attn.k_proj self_attn.v_proj",
-    "attention.out": "self_attn.o_proj",
-    "feed_forward_norm": "post_attention_layernorm",
-    "feed_forward.up": "mlp.gate_proj mlp.up_proj",
-    "feed_forward.down": "mlp.down_proj",
-}
+# Ours -> theirs where interchange has no map; several stand below each other, [2:] leaves two rows out.
 CLIP_LAYER = {
     "attention_norm": "layer_norm1",
     "attention.qkv": "self_attn.q_proj self_attn.k_proj self_attn.v_proj",
@@ -59,56 +35,42 @@ CLIP_LAYER = {
     "feed_forward.up": "mlp.fc1",
     "feed_forward.down": "mlp.fc2",
 }
-MODERN_LAYER = {
-    "attention_norm": "attn_norm",
-    "attention.qkv": "attn.Wqkv",
-    "attention.out": "attn.Wo",
-    "feed_forward_norm": "mlp_norm",
-    "feed_forward.up": "mlp.Wi",
-    "feed_forward.down": "mlp.Wo",
-}
 
 
 @dataclass(frozen=True)
 class Family:
-    """A public model, its shape in our words, where our tensors stand in it; `types` are added to every position."""
+    """A public model, its shape in our words, and the file of `ssl_core/interop/hf` that says where our tensors stand.
+
+    `outside`, `layer` and `layers` take the map's place where there is none yet.
+    """
 
     theirs: Callable[[], nn.Module]
     spec: dict[str, Any]
-    outside: dict[str, str]
-    layer: dict[str, str]
-    layers: str
-    types: str = ""
+    map: str = ""
+    outside: dict[str, str] = field(default_factory=dict)
+    layer: dict[str, str] = field(default_factory=dict)
+    layers: str = ""
 
 
-BERT_OUTSIDE = {
-    "token": "embeddings.word_embeddings",
-    "position": "embeddings.position_embeddings",
-    "embedding_norm": "embeddings.LayerNorm",
-}
 TYPES = "embeddings.token_type_embeddings.weight"
-POST = {"norm": "post", "positions": "learned", "max_positions": 32}
+POST = {"norm": "post", "positions": "learned", "max_positions": 32, "norm_epsilon": 1e-12}
 FAMILIES = {
     "roberta": Family(
         lambda: transformers.RobertaModel(
-            transformers.RobertaConfig(**{**IDS, **SHAPE, **QUIET, "pad_token_id": 1}, max_position_embeddings=34),
+            transformers.RobertaConfig(
+                **{**IDS, **SHAPE, **QUIET, "pad_token_id": 1}, type_vocab_size=1, max_position_embeddings=34
+            ),
             add_pooling_layer=False,
         ),
         POST,
-        {**BERT_OUTSIDE, "position": "embeddings.position_embeddings[2:]"},
-        BERT_LAYER,
-        "encoder.layer",
-        TYPES,
+        "roberta",
     ),
     "electra": Family(
         lambda: transformers.ElectraModel(
             transformers.ElectraConfig(**IDS, **SHAPE, **QUIET, embedding_size=16, max_position_embeddings=32)
         ),
         {**POST, "embedding_width": 16},
-        {**BERT_OUTSIDE, "project": "embeddings_project"},
-        BERT_LAYER,
-        "encoder.layer",
-        TYPES,
+        "electra",
     ),
     "modernbert": Family(
         lambda: transformers.ModernBertModel(
@@ -120,9 +82,7 @@ FAMILIES = {
             "mlp": "geglu", "bias": False, "rotary_base": 160_000.0, "window": 8, "global_every": 3,
             "local_rotary_base": 10_000.0,
         },
-        {"token": "embeddings.tok_embeddings", "embedding_norm": "embeddings.norm", "final_norm": "final_norm"},
-        MODERN_LAYER,
-        "layers",
+        "modernbert",
     ),
     "gpt2": Family(
         lambda: transformers.GPT2Model(
@@ -135,9 +95,7 @@ FAMILIES = {
             "positions": "learned", "max_positions": 32, "attention": "causal", "embedding_norm": False,
             "mlp": "gelu_tanh",
         },
-        {"token": "wte", "position": "wpe", "final_norm": "ln_f"},
-        GPT_LAYER,
-        "h",
+        "gpt2",
     ),
     "llama": Family(
         lambda: transformers.LlamaModel(transformers.LlamaConfig(**IDS, **SHAPE, num_key_value_heads=2)),
@@ -145,9 +103,7 @@ FAMILIES = {
             "attention": "causal", "embedding_norm": False, "mlp": "swiglu", "norm_kind": "rms", "bias": False,
             "key_value_heads": 2, "norm_epsilon": 1e-6,
         },
-        {"token": "embed_tokens", "final_norm": "norm"},
-        LLAMA_LAYER,
-        "layers",
+        "llama",
     ),
     "esm2": Family(
         lambda: transformers.EsmModel(
@@ -158,9 +114,7 @@ FAMILIES = {
             add_pooling_layer=False,
         ),
         {"embedding_norm": False, "token_dropout": 0.12, "norm_epsilon": 1e-12},
-        {"token": "embeddings.word_embeddings", "final_norm": "encoder.emb_layer_norm_after"},
-        ESM_LAYER,
-        "encoder.layer",
+        "esm",
     ),
     "clip": Family(
         lambda: transformers.CLIPTextModel(
@@ -170,12 +124,12 @@ FAMILIES = {
             "positions": "learned", "max_positions": 32, "attention": "causal", "embedding_norm": False,
             "mlp": "quick_gelu", "pooling": "last",
         },
-        {
+        outside={
             "token": "embeddings.token_embedding", "position": "embeddings.position_embedding",
             "final_norm": "final_layer_norm",
         },
-        CLIP_LAYER,
-        "encoder.layers",
+        layer=CLIP_LAYER,
+        layers="encoder.layers",
     ),
 }  # fmt: skip
 
@@ -206,15 +160,16 @@ def source(of: dict[str, Tensor], theirs: str, kind: str, inside: str) -> Tensor
     """Our tensor, out of those of theirs that the table names."""
     parts = []
     for name in theirs.split():
-        bare = name.lstrip("^").removesuffix("[2:]")
-        part = of[f"{inside}{bare}.{kind}"]
-        part = part.T if name.startswith("^") and part.ndim == 2 else part
+        part = of[f"{inside}{name.removesuffix('[2:]')}.{kind}"]
         parts.append(part[2:] if name.endswith("[2:]") else part)
     return torch.cat(parts)
 
 
 def tensors_of(family: Family, theirs: dict[str, Tensor], ours: Encoder) -> dict[str, Tensor]:
     """Every parameter of ours by name, taken from theirs; a parameter without a source is an error."""
+    if family.map:
+        rows = hf.FAMILIES[family.map].rows(ours.spec)
+        return {row.ours: row.how.ours([theirs[name] for name in row.theirs]) for row in rows}
     found = {}
     for name, _ in ours.named_parameters():
         place, kind = name.rsplit(".", 1)
@@ -231,14 +186,9 @@ def pair(name: str, dtype: torch.dtype) -> tuple[Transformer, nn.Module]:
     family = FAMILIES[name]
     theirs = randomised(family.theirs()).to(dtype)
     shape = {"name": "custom", "family": "transformer", "width": 32, "depth": 4, "heads": 4, "mlp_ratio": 1.5}
-    shape["norm_epsilon"] = 1e-12 if family.types else 1e-5
     ours = build_encoder(EncoderSpec.model_validate({**shape, **family.spec}), FACTS).to(dtype).eval()
     public = {key: value.detach() for key, value in theirs.named_parameters()}
-    weights = tensors_of(family, public, ours)
-    if family.types:
-        # Their type embedding of sentence A is added to every token.
-        weights["position.weight"] = weights["position.weight"] + public[family.types][0]
-    ours.load_state_dict(weights)
+    ours.load_state_dict(tensors_of(family, public, ours))
     assert isinstance(ours, Transformer)
     return ours, theirs
 
@@ -264,6 +214,9 @@ def test_the_trunk_equals_the_public_family_in_output_and_gradient(name: str, dt
     direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
     torch.autograd.backward([(expected * direction).sum(), (found * direction).sum()])
     public = {key: p.grad for key, p in theirs.named_parameters() if p.grad is not None}
+    if TYPES in public:
+        # The map adds type 0 to the positions; the positions' gradient stands alone.
+        public[TYPES] = torch.zeros_like(public[TYPES])
     gradients = tensors_of(FAMILIES[name], public, ours)
     for place, parameter in ours.named_parameters():
         assert parameter.grad is not None and close(parameter.grad, gradients[place], tolerance), place
