@@ -79,6 +79,9 @@ def _ingest(upload: Upload, out: Path, context: RunContext) -> dict[str, Any]:
     reading = open_upload(upload)
     measured = profile.Profile(reading.modality)
     told = _Progress(context)
+    if reading.ignored:
+        text = f"columns that nothing was taken from: {', '.join(reading.ignored[:20])}"
+        context.emit("message", level="info", code="columns_ignored", message=text[:1000])
     good = 0
     with RowWriter(out, reading.modality) as writer:
         for row in reading.rows:

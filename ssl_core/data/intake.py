@@ -76,12 +76,14 @@ class Reading:
         rows: the good ones, in the order of the file.
         total: units of work in the whole upload (bytes or files).
         done: units so far.
+        ignored: columns of a table that are neither content nor label.
     """
 
     modality: type[Modality]
     rows: Iterator[Row]
     total: int
     done: int = 0
+    ignored: list[str] = field(default_factory=list)
 
 
 def clean_label(value: Any) -> str | None:
@@ -135,6 +137,17 @@ def claimed(candidates: list[type[Modality]], found: list[str], mapping: dict[st
     ]  # fmt: skip
     spare = next((one for one in candidates if one.catch_all), candidates[0])
     return max(fitting, key=lambda one: len(one.columns), default=spare)
+
+
+def left_over(modality: type[Modality], found: list[str], mapping: dict[str, str]) -> list[str]:
+    """Columns that no row takes anything from."""
+    wanted = {**{ours: column.usual for ours, column in modality.columns.items()}, "label": LABEL_COLUMNS}
+    taken = {
+        choose_column(ours, found, mapping, usual)
+        for ours, usual in wanted.items()
+        if mapping.get(ours) in (None, *found)
+    }
+    return [name for name in found if name not in taken] if len(found) > 1 else []
 
 
 def content_columns(modality: type[Modality], found: list[str], mapping: dict[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from ssl_core.data.intake import (
     claimed,
     clean_label,
     content_columns,
+    left_over,
 )
 from ssl_core.errors import DataError
 from ssl_core.modalities.base import Modality
@@ -41,6 +42,7 @@ def read(upload: Upload, candidates: list[type[Modality]]) -> Reading:
     content = content_columns(modality, names, upload.columns)
     label = choose_column("label", names, upload.columns, LABEL_COLUMNS)
     reading = Reading(modality, iter(()), total=file.metadata.num_rows)
+    reading.ignored = left_over(modality, names, upload.columns)
     reading.rows = _rows(upload, reading, file, (content, label))
     return reading
 

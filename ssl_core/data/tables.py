@@ -17,6 +17,7 @@ from ssl_core.data.intake import (
     claimed,
     clean_label,
     content_columns,
+    left_over,
 )
 from ssl_core.data.lines import lines
 from ssl_core.errors import DataError
@@ -34,9 +35,10 @@ def read(upload: Upload, kind: str, candidates: list[type[Modality]]) -> Reading
     Raises:
         DataError: `missing_column`.
     """
-    found = _columns(upload, kind) if len(candidates) > 1 else []
+    found = _columns(upload, kind)
     modality = claimed(candidates, found, upload.columns)
     reading = Reading(modality, iter(()), total=upload.path.stat().st_size)
+    reading.ignored = left_over(modality, found, upload.columns)
     reading.rows = {"txt": _txt, "jsonl": _jsonl, "csv": _csv}[kind](upload, reading)
     return reading
 

@@ -98,8 +98,11 @@ class ImageTextModality(Modality):
 
     @classmethod
     def suited(cls, dataset: DatasetFacts) -> ImageTextModality:
-        """Pictures of their own size up to 64 px, a vocabulary that the texts can fill, one case in a small pool."""
-        side = max(8, min(64, dataset.width, dataset.height))
+        """Pictures of their own size up to 32 px, a vocabulary that the texts can fill, one case in a small pool.
+
+        Larger ones cost their area in time.
+        """
+        side = max(8, min(32, dataset.width, dataset.height))
         size = max(512, min(16_384, dataset.characters // 40 // 512 * 512))
         known = {"size": side, "channels": dataset.channels or 3, "vocab_size": size}
         return cls.model_validate({**known, "lowercase": dataset.characters < _SMALL_POOL})
