@@ -144,11 +144,14 @@ class PositionConvolution(nn.Module):
         self.gain = nn.Parameter(self.direction.detach().norm(dim=(0, 1), keepdim=True))
         self.bias = nn.Parameter(torch.zeros(spec.width))
 
+    def weight(self) -> Tensor:
+        """(D, D / groups, kernel): each tap has the length of its gain (Salimans and Kingma 2016, arXiv 1602.07868)."""
+        return self.direction * (self.gain / self.direction.norm(dim=(0, 1), keepdim=True))
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, F, D) from (B, F, D)."""
-        weight = torch._weight_norm(self.direction, self.gain, 2)
         # An even kernel would give one frame more; it has half its taps and one behind a frame, the rest ahead of it.
-        hidden = F.conv1d(x.transpose(1, 2), weight, self.bias, padding=self.kernel // 2, groups=self.groups)
+        hidden = F.conv1d(x.transpose(1, 2), self.weight(), self.bias, padding=self.kernel // 2, groups=self.groups)
         return F.gelu(hidden[:, :, : x.shape[1]]).transpose(1, 2)
 
 

@@ -115,9 +115,18 @@ def _sorted(family: Family, theirs: Theirs, report: Report) -> dict[str, str]:
     return names
 
 
+_OLD_NAMES = {
+    "LayerNorm.gamma": "LayerNorm.weight",
+    "LayerNorm.beta": "LayerNorm.bias",
+    "conv.weight_g": "conv.parametrizations.weight.original0",
+    "conv.weight_v": "conv.parametrizations.weight.original1",
+}
+
+
 def _today(name: str) -> str:
-    """What TensorFlow called the weights of a norm: still so in the files of BERT, and in those written of ESM-2."""
-    for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
+    """What TensorFlow called the weights of a norm, still so in the files of BERT and in those written of ESM-2; and
+    what torch called the parts of a weight norm, in most files of wav2vec 2.0."""
+    for old, new in _OLD_NAMES.items():
         if name.endswith(old):
             return name.removesuffix(old) + new
     return name

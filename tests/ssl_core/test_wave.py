@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ssl_core.backbones import BACKBONES, EncoderSpec
@@ -119,8 +120,7 @@ def test_every_parameter_gets_a_gradient(fields: dict[str, Any]) -> None:
 def test_the_weight_of_positions_starts_with_the_length_of_its_direction() -> None:
     position = wave(embedding_norm=False).position
     assert position is not None
-    weight = torch._weight_norm(position.direction, position.gain, 2)
-    assert torch.allclose(weight, position.direction, atol=1e-6)
+    assert torch.allclose(position.weight(), position.direction, atol=1e-6)
 
 
 def test_clips_shorter_than_a_frame_are_refused_by_name() -> None:
@@ -247,3 +247,20 @@ def test_masked_features_give_what_wav_2_vec_2_gives(tmp_path: Path) -> None:
     expected = theirs(input_values=x.clone(), mask_time_indices=hidden).last_hidden_state
     fill = torch.where(hidden[:, :, None], theirs.masked_spec_embed, ours.project(ours.features(x)))
     assert close(ours.encode(x, fill=fill), expected, 1e-10)
+
+
+def test_a_public_file_that_names_the_weight_norm_as_it_was_once_is_read_too(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    first, _ = public_pair("base", tmp_path, torch.float32)
+    tensors = load_file(tmp_path / "model.safetensors")
+    conv = "encoder.pos_conv_embed.conv."
+    for old, new in (
+        ("weight_g", "parametrizations.weight.original0"),
+        ("weight_v", "parametrizations.weight.original1"),
+    ):
+        tensors[conv + old] = tensors.pop(conv + new)
+    save_file(tensors, tmp_path / "model.safetensors")
+    second = build_encoder(first.spec, first.facts)
+    matching.load(BY_MODEL_TYPE["wav2vec2"], second, Theirs(tmp_path)).check(1.0)
+    assert first.position is not None
+    assert torch.equal(second.state_dict()["position.direction"], first.position.direction)
