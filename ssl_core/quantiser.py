@@ -140,4 +140,4 @@ def used_entries(shares: Tensor, hidden: Tensor) -> Tensor:
 
 def perplexity(marginal: Tensor) -> Tensor:
     """The scalar number of entries in use, summed over the groups, of mean probabilities (G, V)."""
-    return torch.exp(-(marginal * torch.log(marginal + 1e-7)).sum(-1)).sum()
+    return torch.exp(-(marginal * torch.log(marginal.clamp(min=1e-7))).sum(-1)).sum()
