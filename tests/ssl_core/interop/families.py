@@ -24,6 +24,7 @@ class Toy:
         atol: greatest difference of the trunk's output to ours in float32.
         folder: further JSON files of its folder, e.g. `preprocessor_config.json`.
         tokens: entries of its vocabulary.
+        half: only its encoder is read, and another family writes that.
     """
 
     make: Callable[[], nn.Module]
@@ -31,6 +32,7 @@ class Toy:
     atol: float = 1e-5
     folder: dict[str, dict[str, Any]] | None = None
     tokens: int = 120
+    half: bool = False
 
 
 ENDS = {"bos_token_id": 2, "eos_token_id": 3}
@@ -71,6 +73,16 @@ TOYS: dict[str, Toy] = {
     ),
     "bert": Toy(
         lambda: transformers.BertForMaskedLM(transformers.BertConfig(**TEXT, **TRUNK, max_position_embeddings=64))
+    ),
+    "bart": Toy(
+        lambda: transformers.BartForConditionalGeneration(
+            transformers.BartConfig(
+                **TEXT, **ENDS, d_model=32, encoder_layers=2, decoder_layers=1, encoder_attention_heads=4,
+                decoder_attention_heads=4, encoder_ffn_dim=48, decoder_ffn_dim=48, max_position_embeddings=64,
+                decoder_start_token_id=3, forced_eos_token_id=None,
+            )
+        ),
+        half=True,
     ),
     "electra": Toy(
         lambda: transformers.ElectraForPreTraining(

@@ -61,7 +61,7 @@ def test_all_of_a_public_model_s_trunk_is_taken(name: str, tmp_path: Path) -> No
     assert not report.missing and not report.unknown and not report.wrong
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [name for name in FAMILIES if not TOYS[name].half])
 def test_an_export_imported_again_is_the_same_in_every_bit(name: str, tmp_path: Path) -> None:
     saved(name, tmp_path)
     shape, first, _ = imported(tmp_path)
@@ -88,6 +88,7 @@ def test_an_imported_text_encoder_gives_the_public_model_s_outputs(name: str, tm
     ids = torch.randint(5, TOYS[name].tokens - 1, (3, 16), generator=torch.Generator().manual_seed(1))
     ids = torch.where(real, ids, pad)
     trunk = model.base_model  # type: ignore[union-attr]
+    trunk = trunk.encoder if TOYS[name].half else trunk  # type: ignore[union-attr]
     with torch.no_grad():
         expected = trunk(input_ids=ids, attention_mask=real.long()).last_hidden_state[real]  # type: ignore[operator]
         found = encoder.encode(Tokens(ids, torch.where(real, 0, -1).int(), slots * real))[real]

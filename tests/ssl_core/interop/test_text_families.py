@@ -19,10 +19,11 @@ from ssl_core.interop import matching
 from ssl_core.interop.base import Public, Shape
 from ssl_core.interop.hf import FAMILIES
 from ssl_core.interop.hf._text import text_shape
+from ssl_core.interop.tensors import Theirs, read_json
 
 transformers = pytest.importorskip("transformers")
 
-from tests.ssl_core.interop.families import randomised  # noqa: E402
+from tests.ssl_core.interop.families import TOYS, randomised  # noqa: E402
 
 SPECIALS = {"pad_id": 0, "unk_id": 1, "cls_id": 2, "sep_id": 3, "mask_id": 4}
 SHAPE = {"name": "custom", "family": "transformer", "width": 32, "depth": 3, "heads": 4}
@@ -141,6 +142,20 @@ def test_a_roberta_with_another_padding_id_is_refused() -> None:
     config = {"hidden_size": 32, "num_attention_heads": 4, "type_vocab_size": 1, "pad_token_id": 0}
     with pytest.raises(SpecError, match="pad_token_id is 0; this platform reads 1"):
         FAMILIES["roberta"].read(Public(config, SPECIALS))
+
+
+def test_the_encoder_of_bart_is_written_as_bert_in_the_same_bits(tmp_path: Path) -> None:
+    randomised(TOYS["bart"].make()).save_pretrained(tmp_path)  # type: ignore[operator]
+    bart, bert = FAMILIES["bart"], FAMILIES["bert"]
+    shape = bart.read(Public(read_json(tmp_path / "config.json"), SPECIALS))
+    first = build_encoder(shape.backbone, dict(shape.facts))
+    matching.load(bart, first, Theirs(tmp_path)).check(1.0)
+    config = bert.write(shape)
+    assert bart.write(shape) is None and config is not None
+    save_file(matching.their_tensors(bert, first), tmp_path / "model.safetensors")
+    second = build_encoder(bert.read(Public(config, SPECIALS)).backbone, dict(shape.facts))
+    matching.load(bert, second, Theirs(tmp_path)).check(1.0)
+    assert all(torch.equal(value, second.state_dict()[place]) for place, value in first.state_dict().items())
 
 
 def test_a_gate_that_is_not_always_open_is_no_plain_feed_forward() -> None:
