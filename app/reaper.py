@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from app.datasets import expiry
 from app.jobs import limits, sweeps, wakeups
 from app.jobs.limits import Limits
+from app.models import imports
 from app.platform import Platform, read_scope, session_scope
 from app.queue import MAX_BACKLOG, BrokerDown, Doorbell
 
@@ -156,9 +157,13 @@ class Background:
             wakeups.outbox.wait(pause)
 
     def _reap(self, pause: float) -> None:
+        looked_at = 0.0
         while not self._stopped.is_set():
             self._guarded(self._reaper.sweep)
             self._guarded(lambda: expiry.sweep(self._platform))
+            if time.monotonic() >= looked_at:
+                self._guarded(lambda: imports.sweep(self._platform))
+                looked_at = time.monotonic() + imports.SWEEP_SECONDS
             self._stopped.wait(pause)
 
     def _watch(self, pause: float) -> None:

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     max_queued_jobs: int = Field(default=1000, ge=1, description="queued and running jobs per project")
     max_datasets: int = Field(default=100_000, ge=1, description="per project")
     min_free_bytes: int = Field(default=256 * 2**20, ge=0, description="disk head-room below which we are not ready")
+    allow_hub: bool = Field(default=False, description="whether `POST /v1/models` may name a hub's repository")
     cpu_precision: Literal["fp32", "bf16"] = Field(default="fp32", description="what CPU workers train faster in")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -138,8 +138,13 @@ def _card(card: Card) -> dict[str, Any]:
         "minutes": round(card.seconds / 60, 3),
         "dataset_digests": digests,
         "base_model": card.spec.model,
-        "software": {"python": platform.python_version()} | {name: _version(name) for name in _SOFTWARE},
+        "software": software(),
     }
+
+
+def software() -> dict[str, str]:
+    """Versions of what made a model."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in _SOFTWARE}
 
 
 def _version(package: str) -> str:

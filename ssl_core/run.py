@@ -26,7 +26,7 @@ from ssl_core.durable import write_json
 from ssl_core.errors import SpecError
 from ssl_core.machine import keep_freed_memory
 from ssl_core.run_context import FileContext
-from ssl_core.spec import FinetuneSpec, IngestSpec, PretrainSpec, RunOrder
+from ssl_core.spec import ExportSpec, FinetuneSpec, ImportSpec, IngestSpec, PretrainSpec, RunOrder
 from ssl_core.verdict import failure
 
 _PR_SET_PDEATHSIG = 1
@@ -65,17 +65,29 @@ def execute(order: RunOrder, context: RunContext) -> dict[str, Any]:
     # Only from here on: an ingest has no need of torch, whose import takes seconds.
     import torch
 
+    if order.threads is not None:
+        torch.set_num_threads(order.threads)
+    if isinstance(spec, ImportSpec | ExportSpec):
+        return _interchange(order, spec, context)
     from ssl_core.distributed import process_group
     from ssl_core.finetune import finetune
     from ssl_core.pretrain import pretrain
 
-    if order.threads is not None:
-        torch.set_num_threads(order.threads)
     with process_group():
         if isinstance(spec, PretrainSpec):
             return pretrain(order, spec, context)
         assert isinstance(spec, FinetuneSpec)
         return finetune(order, spec, context)
+
+
+def _interchange(order: RunOrder, spec: ImportSpec | ExportSpec, context: RunContext) -> dict[str, Any]:
+    if isinstance(spec, ImportSpec):
+        from ssl_core.interop import importer
+
+        return importer.run(order, spec, context)
+    from ssl_core.interop import exporter
+
+    return exporter.run(order, spec, context)
 
 
 def run(workdir: Path, context: RunContext) -> dict[str, Any]:
@@ -117,7 +129,8 @@ def _become_torchrun(workdir: Path) -> None:
     except SpecError:
         return  # `run` says it properly
     processes = order.spec.resources.processes
-    if processes > 1 and not isinstance(order.spec, IngestSpec) and "WORLD_SIZE" not in os.environ:
+    trains = isinstance(order.spec, PretrainSpec | FinetuneSpec)
+    if processes > 1 and trains and "WORLD_SIZE" not in os.environ:
         torchrun = [
             "-m",
             "torch.distributed.run",

@@ -160,9 +160,42 @@ class IngestSpec(Value):
     resources: Resources = Resources()
 
 
-JobSpec = Annotated[PretrainSpec | FinetuneSpec | IngestSpec, Field(discriminator="type")]
-UserJobSpec = Annotated[PretrainSpec | FinetuneSpec, Field(discriminator="type")]
-JOB_SPEC: TypeAdapter[PretrainSpec | FinetuneSpec | IngestSpec] = TypeAdapter(JobSpec)
+class HubModel(Value):
+    """A repository of a public hub, for an operator who allows it."""
+
+    repository: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
+    revision: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
+
+
+class ImportSpec(Value):
+    """Internal: turn a public model folder into a model. Made by `POST /v1/models`, never by a user."""
+
+    type: Literal["import"] = "import"
+    upload: str | None = Field(default=None, pattern=r"^imp_[a-z0-9]{1,40}$", description="the uploaded zip")
+    bytes: int = Field(default=0, ge=0, description="of the upload")
+    filename: str = Field(default="", max_length=255)
+    hub: HubModel | None = None
+    least_share: float = Field(default=1.0, ge=0.5, le=1, description="of the tensors that must match")
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    metadata: Metadata = Field(default_factory=dict, max_length=16)
+    resources: Resources = Resources()
+
+
+class ExportSpec(Value):
+    """Write a model in a public format; `GET /v1/models/{id}/download?format=` then gives it."""
+
+    type: Literal["export"] = "export"
+    model: ModelId
+    format: Literal["hf", "onnx"] = Field(description="a transformers folder, or ONNX")
+    metadata: Metadata = Field(default_factory=dict, max_length=16)
+    resources: Resources = Resources()
+
+
+AnySpec = PretrainSpec | FinetuneSpec | IngestSpec | ImportSpec | ExportSpec
+JobSpec = Annotated[AnySpec, Field(discriminator="type")]
+TrainSpec = Annotated[PretrainSpec | FinetuneSpec, Field(discriminator="type")]
+UserJobSpec = Annotated[PretrainSpec | FinetuneSpec | ExportSpec, Field(discriminator="type")]
+JOB_SPEC: TypeAdapter[AnySpec] = TypeAdapter(JobSpec)
 
 
 class TrainPlan(Value):

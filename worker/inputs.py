@@ -46,8 +46,6 @@ class Fetcher:
             place = self._input(run, each)
             if each.role == "model":
                 order["model"] = str(place)
-            elif each.role == "upload":
-                order["datasets"][ticket.spec["dataset"]] = str(place)
             else:
                 order["datasets"][each.id] = str(place)
         order["checkpoints"] = self._checkpoints(run, ticket.checkpoints)

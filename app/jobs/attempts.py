@@ -173,6 +173,9 @@ def _bind(session: Session, ref: JobInput) -> BoundInput:
     """Raises NotFound where it was deleted or is no longer what it was at submission."""
     if ref.role == "model":
         digest, files = models.digest_and_files(session, ref.ref_id)
+    elif ref.ref_id.startswith(models.IMPORT_PREFIX):
+        size = session.get_one(Job, ref.job_id).resolved_spec["bytes"]
+        digest, files = ref.digest, [models.import_file(ref.ref_id, size, ref.digest)]
     else:
         digest, files = _dataset(session, ref)
     if digest != ref.digest:

@@ -31,10 +31,14 @@ def deliver(
         dataset = job.resolved_spec["dataset"]
         datasets.finish_ingest(session, dataset, files, summary)
         return {"dataset": dataset, "metrics": metrics}
+    if job.type == "export":
+        spec = job.resolved_spec
+        models.add_export(session, spec["model"], spec["format"], files)
+        return {"model": spec["model"], "format": spec["format"], "metrics": metrics}
     inputs = session.scalars(select(JobInput).where(JobInput.job_id == job.id).order_by(JobInput.role))
     refs = [{"id": ref.ref_id, "role": ref.role, "digest": ref.digest} for ref in inputs]
     lineage = {
-        "datasets": [ref for ref in refs if ref["role"] != "model"],
+        "datasets": [ref for ref in refs if ref["role"] not in ("model", "upload")],
         "base_model": job.resolved_spec.get("model"),
         "spec": job.resolved_spec,
     }
@@ -53,8 +57,10 @@ def settle(session: Session, job: Job) -> None:
 
 
 def _name(job: Job) -> str:
-    """`<backbone>-<objective or task>[-<suffix>]`."""
+    """As an import says, else `<backbone>-<objective or task>[-<suffix>]`."""
     spec = job.resolved_spec
+    if job.type == "import":
+        return str(spec.get("name") or (spec.get("hub") or {}).get("repository") or spec["filename"])
     what = (spec.get("objective") or spec.get("task") or {}).get("name", job.type)
     shape = (spec.get("backbone") or {}).get("name")
     return "-".join(part for part in (shape, what, spec.get("suffix")) if part)

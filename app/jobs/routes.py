@@ -14,11 +14,11 @@ from app.jobs.schemas import EstimateObject, JobDetail, JobList, JobObject, as_d
 from app.jobs.states import Status
 from app.jobs.tables import Job
 from app.pagination import paginate
-from ssl_core.spec import UserJobSpec
+from ssl_core.spec import TrainSpec, UserJobSpec
 
 router = api_router("jobs")
 JobId = Annotated[str, Path(max_length=64, examples=["job_01jd3w9aaa"])]
-JobType = Literal["pretrain", "finetune", "ingest"]
+JobType = Literal["pretrain", "finetune", "ingest", "import", "export"]
 Spec = Annotated[
     UserJobSpec,
     Body(
@@ -37,6 +37,10 @@ Spec = Annotated[
                     "task": {"name": "classification"},
                 },
             },
+            "export": {
+                "summary": "Write a model as a transformers folder, to download",
+                "value": {"type": "export", "model": "mdl_01jd3w9qz2", "format": "hf"},
+            },
         },
     ),
 ]
@@ -51,7 +55,9 @@ def create_job(spec: Spec, request: Request, key: WriteKey, session: SessionDep,
 
 
 @router.post("/jobs/estimate")
-def estimate_job(spec: Spec, key: WriteKey, session: SessionDep, settings: SettingsDep) -> EstimateObject:
+def estimate_job(
+    spec: Annotated[TrainSpec, Body()], key: WriteKey, session: SessionDep, settings: SettingsDep
+) -> EstimateObject:
     """What a job would cost, without making it: steps, parameters, memory, and the resolved spec."""
     plan, found = submission.predict(session, settings, key.project_id, spec)
     return EstimateObject(resolved_spec=plan.spec.model_dump(mode="json"), **found.model_dump())

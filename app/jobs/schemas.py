@@ -27,7 +27,7 @@ _JOB_EXAMPLE: dict[str, Any] = {
 class Progress(BaseModel):
     """How far a run is."""
 
-    stage: str | None = Field(description="preparing, training, evaluating, exporting or ingesting")
+    stage: str | None = Field(description="preparing, training, evaluating, exporting, ingesting or importing")
     step: int = 0
     total_steps: int | None = None
     percent: float = 0.0

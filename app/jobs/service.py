@@ -17,7 +17,7 @@ from app.jobs import journal, wakeups
 from app.jobs.clock import now
 from app.jobs.states import LIVE, Status
 from app.jobs.tables import Job, JobInput, Outbox
-from ssl_core.spec import FinetuneSpec, IngestSpec, PretrainSpec
+from ssl_core.spec import AnySpec
 
 Role = Literal["dataset", "validation", "probe", "upload", "model"]
 
@@ -35,7 +35,7 @@ def enqueue(
     session: Session,
     *,
     project_id: str,
-    spec: PretrainSpec | FinetuneSpec | IngestSpec,
+    spec: AnySpec,
     inputs: Sequence[InputRef],
     sent: dict[str, Any] | None = None,
 ) -> Job:
@@ -80,6 +80,12 @@ def live_job_using(session: Session, ref_id: str) -> str | None:
     """The id of a job that has not ended and reads this dataset or model; None where it may be deleted."""
     query = select(Job.id).join(JobInput, JobInput.job_id == Job.id)
     return session.scalar(query.where(JobInput.ref_id == ref_id, Job.status.in_(LIVE)).limit(1))
+
+
+def ended_job_using(session: Session, ref_id: str) -> str | None:
+    """The project of a job that read this and has ended; None where there is none, or one has not ended."""
+    query = select(Job.project_id).join(JobInput, JobInput.job_id == Job.id).where(JobInput.ref_id == ref_id)
+    return None if live_job_using(session, ref_id) else session.scalar(query.limit(1))
 
 
 def live_count(session: Session, project_id: str) -> int:

@@ -19,7 +19,7 @@ from app.models import service as models
 from app.settings import Settings
 from ssl_core.errors import SpecError
 from ssl_core.recipes import Estimate, estimate, resolve
-from ssl_core.spec import DatasetFacts, FinetuneSpec, PretrainSpec
+from ssl_core.spec import DatasetFacts, ExportSpec, FinetuneSpec, PretrainSpec
 
 RESEND_MS = 10 * 60_000
 """A client's own retry comes within seconds; an equal body after this long is a wish for another run."""
@@ -44,7 +44,7 @@ class Resolved:
     inputs: list[InputRef]
 
 
-def create(session: Session, settings: Settings, project_id: str, spec: UserSpec, sent: Sent) -> Job:
+def create(session: Session, settings: Settings, project_id: str, spec: UserSpec | ExportSpec, sent: Sent) -> Job:
     """A queued job for this request, or the job that the same request made a moment ago.
 
     Raises:
@@ -57,11 +57,21 @@ def create(session: Session, settings: Settings, project_id: str, spec: UserSpec
         known = _same_request(session, project_id, sent.body)
         if known is not None:
             return known
+    if isinstance(spec, ExportSpec):
+        models.facts(session, project_id, spec.model, "model")
+        inputs = [InputRef("model", spec.model, models.digest_and_files(session, spec.model)[0])]
+        check_limit(session, settings, project_id)
+        return service.enqueue(session, project_id=project_id, spec=spec, inputs=inputs, sent=sent.body)
     resolved = plan(session, project_id, spec, settings.cpu_precision)
+    check_limit(session, settings, project_id)
+    return service.enqueue(session, project_id=project_id, spec=resolved.spec, inputs=resolved.inputs, sent=sent.body)
+
+
+def check_limit(session: Session, settings: Settings, project_id: str) -> None:
+    """Raises TooMany 429 `concurrency_limit`."""
     if service.live_count(session, project_id) >= settings.max_queued_jobs:
         message = f"{settings.max_queued_jobs} jobs are queued or running, which is the limit of this project."
         raise TooMany("concurrency_limit", message, retry_after=10)
-    return service.enqueue(session, project_id=project_id, spec=resolved.spec, inputs=resolved.inputs, sent=sent.body)
 
 
 def predict(session: Session, settings: Settings, project_id: str, spec: UserSpec) -> tuple[Resolved, Estimate]:

@@ -11,10 +11,11 @@ from fastapi import Path, Query, Request, Response
 from app.db import after_commit
 from app.deps import PageDep, PlatformDep, ReadKey, ReadSessionDep, SessionDep, StoreDep, WriteKey
 from app.downloads import Download, file_response
-from app.edge import api_router
+from app.edge import api_router, streamed
 from app.errors import Conflict
 from app.jobs import service as jobs
-from app.models import service
+from app.jobs.schemas import JobObject
+from app.models import imports, service
 from app.models.archive import make_archive
 from app.models.schemas import (
     ModelDeleted,
@@ -33,11 +34,23 @@ from app.storage import Store
 
 router = api_router("models")
 ModelPath = Annotated[str, Path(max_length=64, description="id of the model", examples=["mdl_01jd3w9qz2"])]
+_ZIP = "application/zip"
 _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "the file"},
     206: {"description": "the one range asked for"},
     304: {"description": "the file with the sha256 of `If-None-Match`"},
 }
+
+
+@router.post("/models", status_code=201, response_model=JobObject, **imports.OPENAPI)
+@streamed(imports.digest_of_body)
+async def import_model(request: Request, key: WriteKey, platform: PlatformDep) -> Response:
+    """Import a public model: a zip of its folder (`config.json`, safetensors, tokenizer), or a hub's repository.
+
+    A job of type `import` reads it; its `result` names the model. Tensors that do not match are listed as the job's
+    events, and fewer than `least_share` of them fail it with `import_mismatch`. Pickles are refused.
+    """
+    return await imports.receive_import(request, platform, key.project_id)
 
 
 @router.get("/models", response_model=ModelList)
@@ -102,20 +115,29 @@ def download_model(
     key: ReadKey,
     session: ReadSessionDep,
     platform: PlatformDep,
-    format: Annotated[Literal["native"], Query(description="`native`: the model folder as a zip")] = "native",
+    format: Annotated[
+        Literal["native", "hf", "onnx"],
+        Query(description="`native`: the model folder; `hf`: for transformers; `onnx`: for ONNX runtimes; each a zip"),
+    ] = "native",
 ) -> Response:
     """The whole model as one file: `ssl_core.inference.load` opens the unpacked folder in any process.
 
-    The first download of a model waits until its zip is made.
+    The first native download of a model waits until its zip is made. `hf` and `onnx` are made by a job of type
+    `export`; before that they answer 409 `not_exported`.
     """
     row = service.get(session, key.project_id, model_id)
+    if format != "native":
+        made_by_job = service.export_of(session, row.id, format)
+        session.close()
+        whole = Download(made_by_job.key, made_by_job.size, made_by_job.sha256, f"{row.name}-{format}.zip", _ZIP)
+        return file_response(request, platform.store, whole)
     files = service.files_of(session, row.id)
     session.close()
     size, digest = row.archive_bytes, row.archive_sha256
     if size is None or digest is None:
         made = from_thread.run(make_archive, platform, row.id, files)
         size, digest = made.size, made.sha256
-    file = Download(service.archive_key(row.id), size, digest, f"{row.name}.zip", "application/zip")
+    file = Download(service.archive_key(row.id), size, digest, f"{row.name}.zip", _ZIP)
     return file_response(request, platform.store, file)
 
 

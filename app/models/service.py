@@ -12,9 +12,9 @@ from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from app.db import now_ms
-from app.errors import NotFound, Unprocessable
+from app.errors import Conflict, NotFound, Unprocessable
 from app.ids import new_id
-from app.models.tables import Model, ModelFile
+from app.models.tables import Model, ModelExport, ModelFile
 from ssl_core.backbones import EncoderSpec
 from ssl_core.modalities import AnyModality
 from ssl_core.objectives import AnyObjective
@@ -97,6 +97,44 @@ def digest_of(files: list[StoredFile]) -> str:
     """sha256 over the sorted (path, sha256) pairs."""
     pairs = sorted((file["path"], file["sha256"]) for file in files)
     return hashlib.sha256("".join(f"{path}\0{digest}\n" for path, digest in pairs).encode()).hexdigest()
+
+
+IMPORT_PREFIX = "imp_"
+
+
+def import_key(import_id: str) -> str:
+    """Where an uploaded public model waits for its import."""
+    return f"imports/{import_id}/upload"
+
+
+def import_file(import_id: str, size: int, sha256: str) -> StoredFile:
+    """The one file that an import job reads."""
+    return StoredFile(path="upload", size=size, sha256=sha256, key=import_key(import_id))
+
+
+def add_export(session: Session, model_id: str, format: str, files: list[StoredFile]) -> None:
+    """A job has written the model in a public format; one made before is replaced. Of a deleted model: nothing.
+
+    Raises:
+        Unprocessable: `missing_file`.
+    """
+    file = next((each for each in files if each["path"] == f"{format}.zip"), None)
+    if file is None:
+        raise Unprocessable("missing_file", f"An export has the file {format}.zip.", "files")
+    if session.scalar(select(Model.id).where(Model.id == model_id).with_for_update()) is None:
+        return
+    row = ModelExport(model_id=model_id, format=format, size=file["size"], sha256=file["sha256"], key=file["key"])
+    session.merge(row)
+    session.flush()
+
+
+def export_of(session: Session, model_id: str, format: str) -> ModelExport:
+    """Raises Conflict 409 `not_exported`."""
+    row = session.get(ModelExport, (model_id, format))
+    if row is None:
+        body = f'{{"type": "export", "model": "{model_id}", "format": "{format}"}}'
+        raise Conflict("not_exported", f"Nobody has exported it yet: POST /v1/jobs {body}, and wait for it.", "format")
+    return row
 
 
 def of_project(project_id: str) -> Select[Model]:
@@ -187,6 +225,8 @@ def remove(session: Session, row: Model) -> list[str]:
     keys = [file["key"] for file in files_of(session, row.id)]
     if row.archive_sha256:
         keys.append(archive_key(row.id))
+    keys += session.scalars(select(ModelExport.key).where(ModelExport.model_id == row.id))
+    session.execute(delete(ModelExport).where(ModelExport.model_id == row.id))
     session.execute(delete(ModelFile).where(ModelFile.model_id == row.id))
     session.delete(row)
     session.flush()

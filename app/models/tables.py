@@ -34,6 +34,18 @@ class Model(Base):
     """Of the native zip; None until someone asked for it first."""
 
 
+class ModelExport(Base):
+    """A model in a public format, as one zip that a job made."""
+
+    __tablename__ = "model_exports"
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True)
+    format: Mapped[str] = mapped_column(String(16), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(700))
+
+
 class ModelFile(Base):
     """One file of a model folder, and where its bytes live."""
 

@@ -7,6 +7,7 @@ lucky, and because no honest archive has one.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import stat
 import tarfile
@@ -57,11 +58,34 @@ def members(path: Path, kind: str) -> Iterator[Member]:
         yield from _zip_members(path) if kind == "zip" else _tar_members(path, kind)
 
 
+def read_zip(path: Path, take: Callable[[str, IO[bytes]], None]) -> None:
+    """Hand each regular file of a zip to `take` as a stream, for files too large for memory; judged as by `members`.
+
+    Raises:
+        DataError: as `members`; and what `take` raises.
+    """
+    with _faults(path.name):
+        check_directory(path, MAX_ENTRIES)
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+            _check_zip(infos, archive.start_dir)
+            for info in infos:
+                _hand_over(archive, info, take)
+
+
+def _hand_over(archive: zipfile.ZipFile, info: zipfile.ZipInfo, take: Callable[[str, IO[bytes]], None]) -> None:
+    if not info.is_dir():
+        with archive.open(info) as stream:
+            take(info.filename, stream)
+
+
 @contextmanager
 def _faults(where: str) -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise  # the machine's trouble, not the archive's
         reason = str(error)[:200] or type(error).__name__
         raise DataError("archive_invalid", f"the archive is broken: {reason}", where) from error
 

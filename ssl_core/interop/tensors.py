@@ -15,6 +15,8 @@ from torch import Tensor
 
 from ssl_core.errors import DataError
 
+HEAD = 16
+_LONGEST_HEADER = 100_000_000
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".h5", ".msgpack")
 
@@ -24,9 +26,11 @@ def refuse_pickle(name: str, head: bytes) -> None:
 
     Args:
         name: as the user knows it.
-        head: its first bytes.
+        head: its first `HEAD` bytes.
     """
-    protocol = len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
+    # The length of a safetensors header may begin with any byte, also with a pickle's; a brace follows the eighth.
+    safe = head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER
+    protocol = not safe and len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
     zipped = head.startswith(b"PK\x03\x04")  # what torch.save writes
     if protocol or zipped or head.startswith(b"\x93NUMPY") or name.lower().endswith(PICKLED):
         text = "weights are read from .safetensors only, since a pickle can run any code; convert it and leave this out"
@@ -69,7 +73,7 @@ class Theirs:
         self.shapes: dict[str, tuple[int, ...]] = {}
         for path in weight_files(folder):
             with path.open("rb") as file:
-                refuse_pickle(path.name, file.read(8)[:8])
+                refuse_pickle(path.name, file.read(HEAD))
             self._index(path)
 
     def _index(self, path: Path) -> None:

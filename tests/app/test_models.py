@@ -200,7 +200,13 @@ def test_the_download_is_the_same_bytes_every_time_and_resumes(api: Api, model_i
     assert api.client.get(path, headers={"If-None-Match": etag}).status_code == 304
 
 
-@pytest.mark.parametrize("format", ["hf", "onnx", "", "zip"])
+@pytest.mark.parametrize("format", ["hf", "onnx"])
+def test_a_public_format_that_no_job_has_made_says_which_job_makes_it(api: Api, model_id: str, format: str) -> None:
+    refused = api.client.get(f"/v1/models/{model_id}/download", params={"format": format})
+    assert code(refused) == (409, "not_exported", "format") and '"type": "export"' in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("format", ["", "zip"])
 def test_an_unknown_format_says_what_is_allowed(api: Api, model_id: str, format: str) -> None:
     refused = api.client.get(f"/v1/models/{model_id}/download", params={"format": format})
     assert code(refused) == (422, "invalid_value", "format") and "'native'" in refused.json()["error"]["message"]

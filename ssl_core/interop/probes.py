@@ -1,0 +1,133 @@
+"""What an exported model is tried with: the same random inputs as a public model takes them and as ours does.
+
+Needs torch. B = 3 samples, T token slots, S samples of sound.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_core.batch import Tokens
+from ssl_core.encoders.base import Encoder
+from ssl_core.encoders.dual import Dual
+from ssl_core.errors import SpecError
+from ssl_core.heads import Classifier
+
+BATCH = 3
+
+
+class Graph(nn.Module):
+    """A model as a function of plain tensors: what an ONNX file is of.
+
+    Attributes:
+        inputs: names of the arguments of `forward`, in order.
+        outputs: names of what it returns, in order.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def __init__(self, encoder: Encoder, head: Classifier | None) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+        self.outputs = ("last_hidden_state", "pooler_output") if head is None else ("last_hidden_state", "logits")
+
+    def _answers(self, hidden: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        return hidden, pooled if self.head is None else self.head(pooled)
+
+
+class TextGraph(Graph):
+    """Token ids and a mask, (B, T) each, as public models take them."""
+
+    inputs = ("input_ids", "attention_mask")
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, D), and (B, D) or (B, classes)."""
+        tokens = as_tokens(input_ids, attention_mask)
+        return self._answers(self.encoder.encode(tokens), self.encoder(tokens))
+
+
+class PlainGraph(Graph):
+    """Pictures (B, C, H, W) or sounds (B, S)."""
+
+    inputs = ("pixel_values",)
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, D), and (B, D) or (B, classes)."""
+        return self._answers(self.encoder.encode(pixel_values), self.encoder(pixel_values))
+
+
+class WaveGraph(PlainGraph):
+    """Sounds (B, S)."""
+
+    inputs = ("input_values",)
+
+    def forward(self, input_values: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N, D), and (B, D) or (B, classes)."""
+        return super().forward(input_values)
+
+
+class PairGraph(Graph):
+    """Texts and pictures, B of each."""
+
+    inputs = ("input_ids", "attention_mask", "pixel_values")
+
+    def __init__(self, encoder: Encoder, head: Classifier | None) -> None:
+        super().__init__(encoder, head)
+        self.outputs = ("text_embeds", "image_embeds" if head is None else "logits")
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D) of the texts, and (B, D) or (B, classes) of the pictures."""
+        assert isinstance(self.encoder, Dual)
+        texts = self.encoder.of_texts(as_tokens(input_ids, attention_mask))
+        return self._answers(texts, self.encoder.of_images(pixel_values))
+
+
+def as_tokens(input_ids: Tensor, attention_mask: Tensor) -> Tokens:
+    """Rows of one document each, (B, T), from ids and a mask that is 1 where there is a token."""
+    real = attention_mask > 0
+    positions = (real.long().cumsum(1) - 1).clamp(min=0)
+    return Tokens(input_ids, torch.where(real, 0, -1).int(), positions)
+
+
+def graph_of(encoder: Encoder, head: Classifier | None) -> Graph:
+    """The graph of its family. Raises SpecError `export_unsupported`."""
+    family = encoder.spec.family
+    kinds: dict[str, type[Graph]] = {
+        "transformer": TextGraph, "dual": PairGraph, "wave": WaveGraph,
+        **dict.fromkeys(("vit", "convnet", "resnet"), PlainGraph),
+    }  # fmt: skip
+    if family not in kinds:
+        raise SpecError("export_unsupported", f"a {family} is exported in the native format alone", "format")
+    return kinds[family](encoder, head).eval()
+
+
+def example(graph: Graph, longer: int = 0) -> tuple[Tensor, ...]:
+    """Arguments for `graph`, always the same ones; `longer` makes batch and text longer by as much."""
+    facts: dict[str, Any] = graph.encoder.facts
+    generator = torch.Generator().manual_seed(1 + longer)
+    made: dict[str, Tensor] = {}
+    if "input_ids" in graph.inputs:
+        words = facts["text"] if isinstance(graph.encoder, Dual) else facts
+        made |= _texts(words, longer, generator)
+    if "pixel_values" in graph.inputs:
+        shown = facts["image"] if isinstance(graph.encoder, Dual) else facts
+        size = (shown["channels"], shown.get("height", shown["size"]), shown.get("width", shown["size"]))
+        made["pixel_values"] = torch.randn(BATCH + longer, *size, generator=generator)
+    if "input_values" in graph.inputs:
+        made["input_values"] = torch.randn(BATCH + longer, facts["samples"], generator=generator)
+    return tuple(made[name] for name in graph.inputs)
+
+
+def _texts(facts: dict[str, Any], longer: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Rows of several lengths, no special entry among them."""
+    length = min(int(facts["max_length"]), 12 + longer)
+    special = {facts[name] for name in ("pad_id", "unk_id", "cls_id", "sep_id", "mask_id") if name in facts}
+    plain = torch.tensor([at for at in range(int(facts["vocab_size"])) if at not in special][:30_000])
+    ids = plain[torch.randint(len(plain), (BATCH + longer, length), generator=generator)]
+    lengths = (length - 2 * torch.arange(BATCH + longer)).clamp(min=3)
+    real = torch.arange(length) < lengths[:, None]
+    return {"input_ids": torch.where(real, ids, facts.get("pad_id", 0)), "attention_mask": real.long()}
