@@ -88,7 +88,10 @@ def _written(shape: Shape, imported: str) -> tuple[Family, dict[str, Any]]:
     """The family that this shape is of, the one it was imported from first."""
     first = BY_MODEL_TYPE.get(imported)
     reasons = []
+    words = shape.backbone.family == "transformer"
     for family in [*([first] if first else []), *FAMILIES.values()]:
+        if (family.inputs == "text") != words:
+            continue
         try:
             config = family.write(shape)
         except SpecError as error:
