@@ -16,7 +16,7 @@ from ssl_core.encoders.vit import ViT, sincos_positions
 from ssl_core.errors import SpecError
 from ssl_core.layers import Layer, initialise, norm_of
 from ssl_core.nets import Nets
-from ssl_core.patches import hide_at_random, normalised_patches, patchify, take
+from ssl_core.patches import hide_at_random, normalised_patches, patchify, take, unpatchify
 
 
 class PatchPredictor(nn.Module):
@@ -98,13 +98,43 @@ def masked_pixel_loss(
         mask_ratio: share of the patches to hide.
         normalise: by each patch's own mean and deviation.
     """
-    encoder, decoder = patch_encoder(nets.encoder), nets.parts["decoder"]
-    keep, hide = hide_at_random(seeds, encoder.grid[0] * encoder.grid[1], mask_ratio)
-    target = take(patchify(pictures, encoder.spec.patch_size), hide).float()
+    keep, hide = _hidden(nets, seeds, mask_ratio)
+    target = take(patchify(pictures, patch_encoder(nets.encoder).spec.patch_size), hide).float()
     if normalise:
         target = normalised_patches(target)
-    told = decoder(torch.cat(encoder.read(pictures, keep), 1), keep, hide)
-    loss = F.mse_loss(told.float(), target)
+    told = _told(nets, pictures, keep, hide)
+    loss = F.mse_loss(told, target)
     with torch.no_grad():
         explained = 1 - loss / target.var(correction=0).clamp(min=1e-9)
     return {"loss": loss, "explained": explained}
+
+
+def reconstruct(
+    nets: Nets, pictures: Tensor, seeds: Tensor, mask_ratio: float, normalise: bool
+) -> tuple[Tensor, Tensor]:
+    """(B, C, H, W) twice: what the encoder sees, the rest 0, and what the decoder makes of it.
+
+    Arguments as in `masked_pixel_loss`. A patch told by its own mean and deviation gets the true ones back, as in the
+    figures of the paper.
+    """
+    size, shape = patch_encoder(nets.encoder).spec.patch_size, (pictures.shape[2], pictures.shape[3])
+    keep, hide = _hidden(nets, seeds, mask_ratio)
+    patches, told = patchify(pictures, size), _told(nets, pictures, keep, hide)
+    if normalise:
+        variance, mean = torch.var_mean(take(patches, hide).float(), dim=-1, keepdim=True)
+        told = told * (variance + 1e-6).sqrt() + mean
+    places = hide[:, :, None].expand_as(told)
+    made = (patches.scatter(1, places, 0.0), patches.scatter(1, places, told.to(patches.dtype)))
+    return unpatchify(made[0], size, shape), unpatchify(made[1], size, shape)
+
+
+def _hidden(nets: Nets, seeds: Tensor, mask_ratio: float) -> tuple[Tensor, Tensor]:
+    rows, columns = patch_encoder(nets.encoder).grid
+    return hide_at_random(seeds, rows * columns, mask_ratio)
+
+
+def _told(nets: Nets, pictures: Tensor, keep: Tensor, hide: Tensor) -> Tensor:
+    """(B, M, P P C) float32."""
+    seen = torch.cat(patch_encoder(nets.encoder).read(pictures, keep), 1)
+    told: Tensor = nets.parts["decoder"](seen, keep, hide).float()
+    return told

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
+    from ssl_core.evaluation.samples import Show
     from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
 
@@ -66,3 +67,13 @@ class MAE(Objective):
         from ssl_core.patch_predictor import masked_pixel_loss
 
         return masked_pixel_loss(nets, stacked(batch.views), batch.seeds, self.mask_ratio, self.normalise)
+
+    def samples(self, nets: Nets, batch: Batch, show: Show) -> None:
+        """Pictures, what was seen of them, and what was made of it."""
+        from ssl_core.batch import stacked
+        from ssl_core.patch_predictor import reconstruct
+
+        pictures = stacked(batch.views)
+        seen, made = reconstruct(nets, pictures, batch.seeds, self.mask_ratio, self.normalise)
+        caption = "each row one sample of the pool: the picture, what the encoder saw, what the decoder made of it"
+        show.pictures("reconstructions", [pictures, seen, made], caption)

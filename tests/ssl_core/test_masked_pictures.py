@@ -16,9 +16,9 @@ from ssl_core.encoders import Encoder, build_encoder
 from ssl_core.errors import SpecError
 from ssl_core.modalities.image import ImageModality
 from ssl_core.nets import Nets
-from ssl_core.patch_predictor import PatchPredictor, masked_pixel_loss, patch_encoder, predictor_spec
+from ssl_core.patch_predictor import PatchPredictor, masked_pixel_loss, patch_encoder, predictor_spec, reconstruct
 from ssl_core.patch_sizes import fitted_vit
-from ssl_core.patches import Blocks, hide_at_random, patchify, unpatchify
+from ssl_core.patches import Blocks, hide_at_random, patchify, take, unpatchify
 from ssl_core.rng import uniform
 from ssl_core.teacher import teacher_of
 from tests.ssl_core.test_image_objectives import gradients
@@ -155,9 +155,28 @@ def test_explained_is_one_for_a_perfect_decoder() -> None:
         def forward(self, seen: Tensor, keep: Tensor, hide: Tensor) -> Tensor:
             return patchify(pictures(), 4).gather(1, hide[:, :, None].expand(-1, -1, 48))
 
-    values = masked_pixel_loss(Nets(vit(), decoder=Oracle()), pictures(), SEEDS, 0.75, False)
+    nets = Nets(vit(), decoder=Oracle())
+    values = masked_pixel_loss(nets, pictures(), SEEDS, 0.75, False)
     assert float(values["loss"]) == pytest.approx(0.0, abs=1e-6)
     assert float(values["explained"]) == pytest.approx(1.0, abs=1e-6)
+    _, made = reconstruct(nets, pictures(), SEEDS, 0.75, False)
+    assert torch.equal(made, pictures())
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_a_reconstruction_keeps_what_was_seen_and_the_rest_is_the_decoders(normalise: bool) -> None:
+    nets = objective("mae", normalise=normalise, **DECODER).build(vit()).eval()
+    seen, made = (patchify(part, 4) for part in reconstruct(nets, pictures(), SEEDS, 0.75, normalise))
+    keep, hide = hide_at_random(SEEDS, 16, 0.75)
+    true = patchify(pictures(), 4)
+    assert torch.equal(take(made, keep), take(true, keep)) and torch.equal(take(seen, keep), take(true, keep))
+    assert not bool(take(seen, hide).any())
+    # The loss is the error of the hidden patches, in units of their own deviation where they are normalised.
+    error = (take(made, hide) - take(true, hide)).square()
+    if normalise:
+        error = error / (take(true, hide).var(-1, keepdim=True) + 1e-6)
+    loss = masked_pixel_loss(nets, pictures(), SEEDS, 0.75, normalise)["loss"]
+    assert float(error.detach().mean()) == pytest.approx(float(loss.detach()), rel=1e-4)
 
 
 IJEPA = {"predictor_width": 24, "predictor_depth": 1, "predictor_heads": 2}
