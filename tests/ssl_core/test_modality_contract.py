@@ -75,7 +75,13 @@ def test_a_sample_looks_the_same_whatever_else_is_in_its_batch(tmp_path: Path, n
 
 
 @pytest.mark.parametrize(
-    ("name", "view"), [("text", "span"), *(("image", view) for view in ("light", "crop", "global", "local"))]
+    ("name", "view"),
+    [
+        ("text", "span"),
+        ("protein", "span"),
+        ("image_text", "pair"),
+        *(("image", view) for view in ("light", "crop", "global", "local")),
+    ],
 )
 def test_a_random_view_changes_with_the_seed_and_with_the_index(tmp_path: Path, name: str, view: str) -> None:
     modality, source, _, _ = opened(name, tmp_path)
