@@ -15,8 +15,8 @@ from ssl_core.encoders import build_encoder
 from ssl_core.encoders.vit import ViT, sincos_positions, stretched
 from ssl_core.errors import SpecError
 from ssl_core.interop import matching
-from ssl_core.interop.base import Public
-from ssl_core.interop.hf import BY_MODEL_TYPE
+from ssl_core.interop.base import Public, Shape
+from ssl_core.interop.hf import BY_MODEL_TYPE, FAMILIES
 from ssl_core.interop.tensors import Theirs, read_json
 from ssl_core.modalities.audio import AudioModality
 from ssl_core.modalities.image import ImageModality
@@ -305,3 +305,12 @@ def test_fixed_positions_are_those_of_mae() -> None:
 
     rows_first = modeling_vit_mae.build_2d_sinusoidal_position_embedding(3, 5, 32)
     assert torch.allclose(sincos_positions(32, (3, 5)), rows_first.roll(16, 1), atol=1e-6)
+
+
+def test_every_family_of_interchange_is_asked_of_a_vit_and_the_first_that_has_it_is_vit() -> None:
+    facts = {"channels": 3, "size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
+    shape = Shape(BACKBONES["vit-tiny"], ImageModality(), facts)
+    assert [name for name, family in FAMILIES.items() if family.write(shape) is not None] == ["vit", "vit_mae"]
+    again = FAMILIES["vit"].read(Public(FAMILIES["vit"].write(shape) or {}))
+    assert again.backbone.model_copy(update={"name": "vit-tiny"}) == shape.backbone
+    assert {**again.facts, "side": 32} == {**facts, "side": 32}

@@ -16,8 +16,8 @@ from ssl_core.encoders.wave import Wave, frames_of
 from ssl_core.errors import SpecError
 from ssl_core.estimates import encoder_parameters, memory_bytes
 from ssl_core.interop import matching
-from ssl_core.interop.base import Public
-from ssl_core.interop.hf import BY_MODEL_TYPE
+from ssl_core.interop.base import Public, Shape
+from ssl_core.interop.hf import BY_MODEL_TYPE, FAMILIES
 from ssl_core.interop.tensors import Theirs, read_json
 from ssl_core.modalities.audio import AudioModality
 from ssl_core.spec import DatasetFacts
@@ -264,3 +264,12 @@ def test_a_public_file_that_names_the_weight_norm_as_it_was_once_is_read_too(tmp
     matching.load(BY_MODEL_TYPE["wav2vec2"], second, Theirs(tmp_path)).check(1.0)
     assert first.position is not None
     assert torch.equal(second.state_dict()["position.direction"], first.position.direction)
+
+
+def test_every_family_of_interchange_is_asked_of_a_wave_and_only_wav2vec_2_has_it() -> None:
+    modality = AudioModality(representation="waveform", sample_rate=8000, seconds=0.8)
+    shape = Shape(BACKBONES["audio-wave-tiny"], modality, {**modality.shape(), "mean": 0.0, "std": 1.0})
+    assert [name for name, family in FAMILIES.items() if family.write(shape) is not None] == ["wav2vec2"]
+    again = FAMILIES["wav2vec2"].read(Public(FAMILIES["wav2vec2"].write(shape) or {}))
+    assert again.backbone.model_copy(update={"name": "audio-wave-tiny"}) == shape.backbone
+    assert again.facts == shape.facts

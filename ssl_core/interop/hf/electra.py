@@ -35,6 +35,8 @@ def read(public: Public) -> Shape:
 def write(shape: Shape) -> dict[str, Any] | None:
     """The config, where the trunk is BERT's with a narrow table."""
     spec = shape.backbone
+    if spec.family != "transformer":
+        return None
     if spec.embedding_width in (0, spec.width):
         return None
     config = {

@@ -42,6 +42,8 @@ def read(public: Public) -> Shape:
 def write(shape: Shape) -> dict[str, Any] | None:
     """The config, where the trunk reads proteins and has no norm behind the embedding."""
     spec = shape.backbone
+    if spec.family != "transformer":
+        return None
     if shape.facts["vocab_size"] != len(residues.TOKENS) or shape.facts.get("mask_id") != residues.MASK:
         return None
     config = {

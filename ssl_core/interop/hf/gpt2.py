@@ -31,6 +31,8 @@ def read(public: Public) -> Shape:
 def write(shape: Shape) -> dict[str, Any] | None:
     """The config, where the trunk is causal with learned positions and plain norms and heads."""
     spec = shape.backbone
+    if spec.family != "transformer":
+        return None
     config = {
         "model_type": "gpt2",
         "n_embd": spec.width,

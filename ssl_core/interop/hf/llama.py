@@ -42,6 +42,8 @@ def _base(public: Public) -> float:
 def write(shape: Shape) -> dict[str, Any] | None:
     """The config, where the trunk is causal with rotary positions, RMS norms and a gate."""
     spec = shape.backbone
+    if spec.family != "transformer":
+        return None
     if not spec.mlp.endswith("glu") or spec.positions != "rotary":
         return None
     config = {

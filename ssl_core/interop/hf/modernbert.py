@@ -68,6 +68,8 @@ def _bases(public: Public) -> tuple[float, float]:
 def write(shape: Shape) -> dict[str, Any] | None:
     """The config, where the trunk is a pre-norm encoder with rotary positions, its first layer without a norm."""
     spec = shape.backbone
+    if spec.family != "transformer":
+        return None
     if spec.mlp not in ("gelu", "geglu") or spec.positions != "rotary" or (spec.mlp == "gelu" and not spec.bias):
         return None
     every = spec.global_every if spec.window else 1

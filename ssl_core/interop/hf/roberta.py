@@ -40,6 +40,8 @@ def read(public: Public) -> Shape:
 def write(shape: Shape) -> dict[str, Any] | None:
     """The config, where padding is 1 and the trunk is BERT's."""
     spec = shape.backbone
+    if spec.family != "transformer":
+        return None
     if shape.facts.get("pad_id") != _PADDING:
         return None
     config = {
