@@ -25,8 +25,8 @@ check: $(VENV)/.dev  ## lint, types and the house rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_boundaries.py
 
-bench: $(VENV)/.dev  ## measurements on this machine, written to benchmarks/results
-	$(BIN)/python -m benchmarks.run
+bench: $(VENV)/.dev  ## measurements on this machine, written to benchmarks/results (PEERS and PEERS_PYTHON: peers too)
+	$(BIN)/python -m benchmarks.run $(if $(PEERS_PYTHON),--peers $(or $(PEERS),../shared/peers) --python $(PEERS_PYTHON))
 
 bench-gpu: $(VENV)/.dev  ## throughput, utilisation and memory of the engine on a GPU
 	$(BIN)/python -m benchmarks.engine

@@ -1,0 +1,95 @@
+"""The results file and its table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.rows import MEMORY, ROWS
+
+Json = dict[str, Any]
+_HEAD = (
+    "| Row | Against the peer | Wall ratio (min to max) | Processor ratio (min to max) | Goal | Met "
+    "| Our recipe, wall / processor | Rounds |\n|---|---|---|---|---|---|---|---|\n"
+)
+_FOOT = """
+Each ratio is ours / the peer's rate inside one round (fp32 on both sides, the same settings, one thread), the median of
+the rounds. The processor ratio divides by the process's own processor time, which a busy neighbour moves less. "Our
+recipe" is the same shape with our recipe's precision, dropout and GELU on this machine. `Met` is told by both medians,
+and is unsure where they disagree.
+"""
+
+
+def write(out: Path, found: Json, device: str) -> None:
+    """Put a row into `peers_cpu.json`, in place of its older self, and write the table beside it."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "peers_cpu.json"
+    kept: Json = json.loads(path.read_text()) if path.exists() else {"rows": {}}
+    kept["device"] = device
+    kept["rows"] = {**kept["rows"], found["row"]: found}
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+    (out / "peers_cpu.md").write_text(table(kept))
+
+
+def table(kept: Json) -> str:
+    """Markdown of all rows, in the order of `ROWS`."""
+    rows: Json = kept["rows"]
+    lines = [line for row in ROWS if row.name in rows for line in _lines(rows[row.name])]
+    if MEMORY[2] in rows:
+        lines += _memory(rows[MEMORY[2]])
+    remarks = sorted({row["remark"] for row in rows.values() if row.get("remark")})
+    notes = [f"- {row['title']}: {row['note']}" for row in rows.values() if row["note"]]
+    head = f"# Us and the peers\n\nDevice: {kept['device']}.\n\n" + "".join(f"{remark}\n\n" for remark in remarks)
+    return head + _HEAD + "\n".join(lines) + "\n" + _FOOT + "\n" + "\n".join(notes) + "\n"
+
+
+def _lines(row: Json) -> list[str]:
+    if not row.get("sides"):
+        why = "not measured: " + (row.get("missing") or row.get("error") or "no rounds")
+        return [f"| {row['title']} | - | - | - | {row['goals'][0]:g} / {row['goals'][1]:g} | {why} | - | 0 |"]
+    if not row["ratios"]:
+        us = row["sides"]["ours"]
+        told = f"{us['first_s']:.2f} s, then {1000 * us['second_s']:.1f} ms"
+        met = "yes" if us["value"] >= row["goals"][0] else "no"
+        return [
+            f"| {row['title']} | ourselves: {told} | {us['value']:.0f} | - | {row['goals'][0]:g} | {met} | - "
+            f"| {row['rounds']} |"
+        ]
+    return [
+        _line(row, them, goal) for them, goal in zip(("default", "tuned"), row["goals"], strict=True)
+        if f"ours/{them}" in row["ratios"]
+    ]  # fmt: skip
+
+
+def _line(row: Json, them: str, goal: float) -> str:
+    same, recipe = row["ratios"][f"ours/{them}"], row["ratios"].get(f"recipe/{them}")
+    comes = f"{recipe['wall']['median']:.2f} / {recipe['cpu']['median']:.2f}" if recipe else "-"
+    against = "as it comes" if them == "default" else "tuned"
+    return (
+        f"| {row['title']} | {against} | {_told(same['wall'])} | {_told(same['cpu'])} | {goal:g} | "
+        f"{verdict(same, goal)} | {comes} | {row['rounds']} |"
+    )
+
+
+def verdict(ratio: Json, goal: float) -> str:
+    """Whether a goal is met by both clocks."""
+    reached = {ratio[clock]["median"] >= goal for clock in ("wall", "cpu")}
+    return "unsure" if len(reached) > 1 else "yes" if True in reached else "no"
+
+
+def _told(ratio: dict[str, float]) -> str:
+    return f"**{ratio['median']:.2f}** ({ratio['min']:.2f} to {ratio['max']:.2f})"
+
+
+def _memory(row: Json) -> list[str]:
+    sides, goal = row.get("sides", {}), MEMORY[3]
+    if "ours" not in sides or "default" not in sides:
+        return []
+    share = sides["ours"]["peak_rss_mib"] / sides["default"]["peak_rss_mib"]
+    told = f"{sides['ours']['peak_rss_mib']:.0f} of {sides['default']['peak_rss_mib']:.0f} MiB"
+    comes = f"{sides['recipe']['peak_rss_mib'] / sides['default']['peak_rss_mib']:.2f}"
+    return [
+        f"| {MEMORY[1]} | as it comes: {told} | **{share:.2f}** | - | {goal:g} at most | "
+        f"{'yes' if share <= goal else 'no'} | {comes} | {row['rounds']} |"
+    ]
