@@ -19,7 +19,7 @@ from ssl_core.losses import vocabulary_loss
 from ssl_core.nets import Nets
 
 if TYPE_CHECKING:
-    from ssl_core.batch import Batch
+    from ssl_core.batch import Batch, Tokens
     from ssl_core.masks import MaskedTokens
 
 
@@ -66,6 +66,27 @@ def masked_language_loss(nets: Nets, hidden: Tensor, masked: MaskedTokens) -> tu
     return vocabulary_loss(
         at_places, encoder.token.weight, head.bias, masked.targets.flatten(), masked.weights.flatten()
     )
+
+
+def next_token_loss(encoder: Encoder, hidden: Tensor, tokens: Tokens) -> tuple[Tensor, Tensor]:
+    """Loss and accuracy of telling each token from the output before it, where both are of one document.
+
+    The output layer is the token embedding, without a bias, as in GPT-2. On a CPU the places without a target are left
+    out; elsewhere, where finding them would wait for the device, they weigh nothing.
+
+    Args:
+        encoder: a Transformer, causal, as wide as its token table.
+        hidden: (B, T, D) its output.
+        tokens: what it read.
+    """
+    if not isinstance(encoder, Transformer):
+        raise TypeError("next-token prediction needs a Transformer")
+    real = (tokens.segments[:, 1:] >= 0) & (tokens.segments[:, 1:] == tokens.segments[:, :-1])
+    before, targets, weights = hidden[:, :-1].flatten(0, 1), tokens.ids[:, 1:].flatten(), real.float().flatten()
+    if hidden.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(real.all()):
+        places = weights.nonzero().squeeze(1)
+        before, targets, weights = before[places], targets[places], weights[places]
+    return vocabulary_loss(before, encoder.token.weight, None, targets, weights)
 
 
 class Classifier(nn.Module):

@@ -45,6 +45,17 @@ def info_nce(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor,
     return loss, found
 
 
+def simcse(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Each vector finds its second reading: Gao et al. 2021, https://arxiv.org/abs/2104.08821, equation 4.
+
+    One direction alone, unlike `info_nce`. With several processes, over the rows of all. Arguments, results: as there.
+    """
+    logits = cosines(gathered(first), gathered(second)) / temperature
+    target = torch.arange(len(logits), device=logits.device)
+    found = (logits.detach().argmax(1) == target).float().mean()
+    return F.cross_entropy(logits, target), found
+
+
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """The normalised temperature-scaled cross-entropy of SimCLR: Chen et al. 2020, https://arxiv.org/abs/2002.05709,
     equation 1, mean over all 2N vectors. All 2(N - 1) vectors of other samples are the negatives of a vector; with
@@ -128,13 +139,13 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def vocabulary_loss(
-    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, weights: Tensor
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy over a vocabulary, in chunks so that few logits are alive at once.
 
     Args:
         hidden: (M, D).
-        weight, bias: (V, D) and (V,), of the output layer.
+        weight, bias: (V, D) and (V,), of the output layer; None = no bias.
         targets: (M,) int64.
         weights: (M,) of each place in the mean; the sum must be positive, else the loss is zero.
 
@@ -157,7 +168,9 @@ def vocabulary_loss(
     return loss / total, (right / total).detach()
 
 
-def _chunk(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _chunk(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
     """Weighted sums of the cross-entropy and of the hits."""
     logits = F.linear(hidden, weight, bias)
     losses = F.cross_entropy(logits, targets, reduction="none")

@@ -9,7 +9,7 @@ B rows, T token slots, K = round(probability x T) places at most.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ssl_core.batch import Tokens
 from ssl_core.errors import SpecError
-from ssl_core.rng import randint, uniform
+from ssl_core.rng import mix, randint, uniform
 
-_CHOICE, _FATE, _SUBSTITUTE = 201, 202, 203  # numbers of the random streams
+_CHOICE, _FATE, _SUBSTITUTE, _DROPOUT = 201, 202, 203, 205  # numbers of the random streams
 SPECIALS = ("pad_id", "unk_id", "cls_id", "sep_id", "mask_id")
 
 
@@ -125,3 +125,18 @@ def mask_tokens(
     return MaskedTokens(
         Tokens(ids, tokens.segments, tokens.positions, tokens.word_starts), places, targets, weights
     )
+
+
+def all_masked(masked: MaskedTokens, mask_id: int) -> MaskedTokens:
+    """The same places, each of which becomes [MASK]: as ELECTRA's generator sees them."""
+    hidden = torch.where(masked.weights > 0, mask_id, masked.targets)
+    tokens = replace(masked.tokens, ids=masked.tokens.ids.scatter(1, masked.places, hidden))
+    return replace(masked, tokens=tokens)
+
+
+def seeded_dropout(x: Tensor, seeds: Tensor, share: float) -> Tensor:
+    """`x` (B, T, D) with a share of its numbers zero and the rest grown, drawn from the seeds (B,) alone."""
+    batch, length, width = x.shape
+    tokens = mix(seeds[:, None], torch.arange(length, device=seeds.device)).flatten()
+    kept = uniform(tokens, width, _DROPOUT).view(batch, length, width) >= share
+    return x * kept / (1 - share)

@@ -150,6 +150,8 @@ def _check_backbone(learner: Objective | Task, backbone: EncoderSpec, modality: 
         families = " or ".join(allowed)
         text = f"{learner.name} on {modality.name} needs a backbone of family {families}, not {backbone.family}"
         raise SpecError("backbone_mismatch", text, "backbone.family")
+    if isinstance(learner, Objective):
+        learner.check(backbone)
 
 
 def _check_labels(spec: FinetuneSpec, dataset: DatasetFacts) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from ssl_core.errors import SpecError
 from ssl_core.values import Value
 
 if TYPE_CHECKING:
@@ -15,6 +16,17 @@ if TYPE_CHECKING:
     from ssl_core.evaluation.samples import Show
     from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
+
+
+def refuse_causal(name: str, backbone: EncoderSpec) -> None:
+    """For objectives that look at both sides of a token.
+
+    Raises:
+        SpecError: `backbone_mismatch`, the backbone is causal.
+    """
+    if backbone.attention == "causal":
+        text = f"{name} needs a backbone with attention full: it tells a token from both sides"
+        raise SpecError("backbone_mismatch", text, "backbone.attention")
 
 
 class Objective(Value):
@@ -49,6 +61,13 @@ class Objective(Value):
     def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
         """The recipe's encoder where the user names none."""
         return modality.default_backbone("base" if queue == "gpu" else "tiny")
+
+    def check(self, backbone: EncoderSpec) -> None:
+        """What the objective asks of the encoder beyond its family, at submission.
+
+        Raises:
+            SpecError: `backbone_mismatch`; `param` is the field to change.
+        """
 
     def build(self, encoder: Encoder) -> Nets:
         """The encoder with whatever else is learned or averaged."""

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from ssl_core.modalities import with_views
-from ssl_core.objectives.base import Objective
+from ssl_core.objectives.base import Objective, refuse_causal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
     from ssl_core.evaluation.samples import Show
@@ -38,6 +39,10 @@ class MaskedLanguageModelling(Objective):
     views: ClassVar[tuple[str, ...]] = ("packed",)
     encoders: ClassVar[tuple[str, ...]] = ("transformer",)
     paper: ClassVar[str] = "BERT, Devlin et al. 2019, https://arxiv.org/abs/1810.04805"
+
+    def check(self, backbone: EncoderSpec) -> None:
+        """Tokens are told from both sides."""
+        refuse_causal(self.name, backbone)
 
     def build(self, encoder: Encoder) -> Nets:
         """With BERT's head: a transform, and an output layer tied to the token embedding."""

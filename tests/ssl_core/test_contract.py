@@ -24,7 +24,7 @@ from ssl_core.run import run
 from ssl_core.run_context import FileContext
 from ssl_core.tasks import TASKS
 from tests.ssl_core import datasets
-from tests.ssl_core.toys import LEARNERS, TOYS
+from tests.ssl_core.toys import LEARNERS, SHAPES, TOYS
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Case:
     def backbone(self) -> dict[str, Any]:
         """A small encoder that the learner takes."""
         learner = OBJECTIVES[self.name] if self.kind == "pretrain" else TASKS[self.name]
-        return TOYS[self.modality].backbone(getattr(learner, "encoders", ()))
+        return {**TOYS[self.modality].backbone(getattr(learner, "encoders", ())), **SHAPES.get(self.name, {})}
 
 
 CASES = [

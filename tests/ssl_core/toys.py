@@ -34,6 +34,8 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "mae": {"normalise": False},
 }
 """Hyperparameters that toys need, by the learner's name; the rest are the defaults."""
+SHAPES: dict[str, dict[str, Any]] = {"next_token": {"attention": "causal", "embedding_norm": False}}
+"""What a learner asks of its encoder, by the learner's name."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,73 @@
+"""Next-token prediction. Imports without torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ssl_core.modalities import with_views
+from ssl_core.objectives.base import Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssl_core.backbones import EncoderSpec
+    from ssl_core.batch import Batch
+    from ssl_core.encoders.base import Encoder
+    from ssl_core.modalities.base import Modality
+    from ssl_core.nets import Nets
+
+
+class NextToken(Objective):
+    """Tell each token from those before it in its document, with an output layer that is the token embedding.
+
+    Rows are packed: no token sees another document, and the first token of a document is nobody's target. Metrics:
+    `accuracy`, `perplexity`, `bits_per_token` (of proteins, bits of a residue).
+    """
+
+    name: Literal["next_token"] = "next_token"
+
+    modalities: ClassVar[tuple[str, ...]] = with_views("packed")
+    views: ClassVar[tuple[str, ...]] = ("packed",)
+    encoders: ClassVar[tuple[str, ...]] = ("transformer",)
+    paper: ClassVar[str] = (
+        "Language Models are Unsupervised Multitask Learners (GPT-2), Radford et al. 2019, "
+        "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf"
+    )
+
+    def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
+        """Text: a row of GPT-2's kind; others: the modality's own trunk, made causal."""
+        from ssl_core.backbones import BACKBONES
+
+        size = "base" if queue == "gpu" else "tiny"
+        if modality.name == "text":
+            return BACKBONES[f"text-gpt-{size}"]
+        return modality.default_backbone(size).model_copy(update={"name": "custom", "attention": "causal"})
+
+    def check(self, backbone: EncoderSpec) -> None:
+        """Causal, and as wide as its token table, which is the output layer."""
+        from ssl_core.errors import SpecError
+
+        if backbone.attention != "causal":
+            text = "next_token needs a backbone with attention causal: with full attention a token sees its own answer"
+            raise SpecError("backbone_mismatch", text, "backbone.attention")
+        if backbone.embedding_width not in (0, backbone.width):
+            text = f"next_token needs embedding_width 0 or {backbone.width}, the width, not {backbone.embedding_width}"
+            raise SpecError("backbone_mismatch", text, "backbone.embedding_width")
+
+    def build(self, encoder: Encoder) -> Nets:
+        """Nothing but the encoder: the output layer is its token embedding."""
+        from ssl_core.nets import Nets
+
+        return Nets(encoder)
+
+    def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy at the tokens of (B, T) packed rows that have a next one in their document."""
+        import math
+
+        from ssl_core.batch import one_text
+        from ssl_core.heads import next_token_loss
+
+        tokens = one_text(batch.views)
+        loss, accuracy = next_token_loss(nets.encoder, nets.encoder.encode(tokens), tokens)
+        told = loss.detach()
+        return {"loss": loss, "accuracy": accuracy, "perplexity": told.exp(), "bits_per_token": told / math.log(2)}
