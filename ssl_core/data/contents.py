@@ -12,7 +12,7 @@ from ssl_core.errors import DataError
 from ssl_core.modalities.base import Modality
 
 NAMES = ("metadata.jsonl", "captions.jsonl")
-_FILE_COLUMNS = ("file_name", "file", "image", "path")
+_FILE_COLUMNS = ("file_name", "file", "image", "audio", "path")
 
 
 @dataclass(frozen=True)

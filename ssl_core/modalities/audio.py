@@ -52,17 +52,17 @@ class AudioModality(Modality):
     window_ms: float = Field(default=25.0, ge=5, le=200, description="log_mel: length of a frame")
     hop_ms: float = Field(default=10.0, ge=1, le=100, description="log_mel: from frame to frame")
     even_loudness: bool = Field(default=True, description="bring every clip to the same peak; off: loudness tells")
-    crop_min: float = Field(default=0.6, ge=0.05, le=1, description="`part`, `global`: least share of a clip kept")
+    crop_min: float = Field(default=0.8, ge=0.05, le=1, description="`part`, `global`: least share of a clip kept")
     gain_db: float = Field(default=10.0, ge=0, le=60, description="`global`: at most this much quieter")
     noise_db: float = Field(default=30.0, ge=0, le=60, description="`global`: noise of -60 dB and up to this much more")
     noise_probability: float = Field(default=0.5, ge=0, le=1, description="`global`: share of clips with noise")
-    stretch: float = Field(default=0.2, ge=0, le=0.5, description="`global`, log_mel: most change of speed")
-    pitch: float = Field(default=0.1, ge=0, le=0.5, description="`global`, log_mel: most change of the mel scale")
+    stretch: float = Field(default=0.3, ge=0, le=0.5, description="`global`, log_mel: most change of speed")
+    pitch: float = Field(default=0.2, ge=0, le=0.5, description="`global`, log_mel: most change of the mel scale")
     mask_time: float = Field(
-        default=0.1, ge=0, le=0.5, description="`global`, log_mel: widest stripe, share of the frames"
+        default=0.2, ge=0, le=0.5, description="`global`, log_mel: widest stripe, share of the frames"
     )
     mask_bands: float = Field(
-        default=0.1, ge=0, le=0.5, description="`global`, log_mel: widest stripe, share of the bands"
+        default=0.2, ge=0, le=0.5, description="`global`, log_mel: widest stripe, share of the bands"
     )
 
     formats: ClassVar[tuple[str, ...]] = (".zip", ".tar", ".tar.gz", ".tgz", ".parquet")
