@@ -33,7 +33,10 @@ class MaskedLanguageModelling(Objective):
         le=0.6,
         description="share of tokens hidden; BERT: 0.15, ModernBERT: 0.30",
     )
-    whole_word: bool = Field(default=False, description="hide whole words instead of single tokens")
+    whole_word: bool = Field(
+        default=False,
+        description="hide whole words; one that the share would cut stays, so slightly fewer tokens are hidden",
+    )
 
     modalities: ClassVar[tuple[str, ...]] = with_views("packed")
     views: ClassVar[tuple[str, ...]] = ("packed",)
