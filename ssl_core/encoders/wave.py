@@ -146,7 +146,8 @@ class PositionConvolution(nn.Module):
 
     def weight(self) -> Tensor:
         """(D, D / groups, kernel): each tap has the length of its gain (Salimans and Kingma 2016, arXiv 1602.07868)."""
-        return self.direction * (self.gain / self.direction.norm(dim=(0, 1), keepdim=True))
+        made: Tensor = self.direction * (self.gain / self.direction.norm(dim=(0, 1), keepdim=True))
+        return made
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, F, D) from (B, F, D)."""
