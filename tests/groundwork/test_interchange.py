@@ -73,7 +73,7 @@ def test_a_public_model_comes_in_serves_and_goes_out_again(client: httpx2.Client
 
 def test_a_broken_import_fails_with_the_list(client: httpx2.Client, tmp_path: Path) -> None:
     kept = ("bert.embeddings.LayerNorm.weight", "bert.embeddings.LayerNorm.bias")
-    few = rewritten(bert_folder(tmp_path / "few"), lambda all: {n: all[n] for n in kept} | {"x": torch.zeros(30_000)})
+    few = rewritten(bert_folder(tmp_path / "few"), lambda t: {n: t[n] for n in kept} | {"bert.x": torch.zeros(30_000)})
     job = sent(client, zipped(few, tmp_path / "few.zip"))
     assert (job["status"], job["error"]["code"]) == ("failed", "import_mismatch")
     assert "2 of the encoder's 28 tensors match" in job["error"]["message"]
