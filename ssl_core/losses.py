@@ -135,7 +135,8 @@ def multi_crop_loss(student: Tensor, targets: Tensor, temperature: float) -> Ten
 
 def entropy(probabilities: Tensor) -> Tensor:
     """(...,) entropy in nats of (..., K) probabilities."""
-    return torch.special.entr(probabilities).sum(-1)
+    each: Tensor = torch.special.entr(probabilities)
+    return each.sum(-1)
 
 
 def vocabulary_loss(

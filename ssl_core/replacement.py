@@ -89,7 +89,7 @@ def replaced(nets: Nets, hidden: Tensor, masked: MaskedTokens, seeds: Tensor) ->
     weight, size = encoder.token.weight, max(1, _CHUNK_VALUES // len(encoder.token.weight))
     parts = [
         _drawn(F.linear(some, weight, head.bias), draw)
-        for some, draw in zip(at_places.split(size), draws.split(size), strict=True)
+        for some, draw in zip(torch.split(at_places, size), torch.split(draws, size), strict=True)
     ]
     guesses = torch.cat(parts).view_as(masked.places)
     told = torch.where(masked.weights > 0, guesses, masked.targets)

@@ -1,9 +1,10 @@
 """Our side of one row: the product's own preparation, loader and trainer, timed as the peer times its steps.
 
-    python -m benchmarks.peers.ours mlm --data DATA --tokenizer DATA/wp.json --work FOLDER --threads 1
+    python -m benchmarks.peers.ours mlm --data DATA --work FOLDER --threads 1 [--profile]
 
-Prints one line of JSON. The clock reads where the trainer asks whether to stop, once before each step, so all that a
-step does is in it: reading, views, masks, forward, backward, clipping, optimizer, series.
+DATA is the kit's data with its tokenizers, as `benchmarks.peers` makes it. Prints one line of JSON. The clock reads
+where the trainer asks whether to stop, once before each step, so all that a step does is in it: reading, views, masks,
+forward, backward, clipping, optimizer, series.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.engine import engine
 from benchmarks.peers.rows import BY_NAME, Json, Row
@@ -40,17 +42,27 @@ TOKENIZERS = {"bpe": "bpe.json", "wordpiece": "wp.json"}
 
 
 class Clock(MemoryContext):
-    """Marks every step's beginning, and leaves at the last mark."""
+    """Marks every step's beginning, and leaves at the last mark; a profile covers the timed steps."""
 
-    def __init__(self, workdir: Path, steps: int) -> None:
+    def __init__(self, workdir: Path, options: argparse.Namespace) -> None:
         super().__init__(workdir)
-        self.steps, self.marks = steps, list[tuple[float, float]]()
+        self.steps, self.warmup = options.steps, options.warmup
+        self.marks: list[tuple[float, float]] = []
+        self.profile = profile(activities=[ProfilerActivity.CPU]) if options.profile else None
 
     def should_stop(self) -> StopReason | None:
         self.marks.append((time.perf_counter(), time.process_time()))
+        if self.profile is not None and len(self.marks) == self.warmup + 1:
+            self.profile.start()
         if len(self.marks) > self.steps:
             raise Stopped("cancel")
         return None
+
+    def tell(self) -> None:
+        """The operators that took longest, to the error stream."""
+        if self.profile is not None:
+            self.profile.stop()
+            print(self.profile.key_averages().table("self_cpu_time_total", row_limit=25), file=sys.stderr)
 
 
 def dataset(row: Row, data: Path, work: Path) -> Path:
@@ -140,7 +152,7 @@ def measure(row: Row, options: argparse.Namespace) -> Json:
     kind = row.ours.get("tokenizer", "wordpiece")
     tokenizer = options.data / TOKENIZERS[kind] if modality.name == "text" else None
     with tempfile.TemporaryDirectory(prefix="groundwork-peers-") as name:
-        clock = Clock(Path(name), options.steps)
+        clock = Clock(Path(name), options)
         folder = prepared(modality, data, options.work / "cache", tokenizer, MemoryContext(Path(name)))
         source = modality.open(folder)
         count = source.count(modality.views[spec.objective.views[0]])
@@ -152,6 +164,7 @@ def measure(row: Row, options: argparse.Namespace) -> Json:
             read_only(loader, clock)
         else:
             parameters = learn(spec, source, row.ours.get("vocabulary", 0), loader, clock)
+    clock.tell()
     first, last = clock.marks[options.warmup], clock.marks[-1]
     counted = real(loader, range(options.warmup, options.steps), modality)
     return {
@@ -184,6 +197,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--warmup", type=int)
+    parser.add_argument("--profile", action="store_true", help="show where the timed steps spend their time")
     parser.add_argument("--recipe", action="store_true", help="precision, dropout and GELU as our recipe has them here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -25,6 +25,10 @@ class Encoder(nn.Module):
     facts: dict[str, Any]
     embed_dim: int
 
+    def patches(self, x: Inputs) -> Tensor:
+        """(B, N, D) the input embeddings that `fill` takes the place of; of encoders with tokens or patches."""
+        raise NotImplementedError
+
     def encode(self, x: Inputs, keep: Tensor | None = None, fill: Tensor | None = None) -> Tensor:
         """(B, N, D): one vector for each token or patch.
 

@@ -62,5 +62,6 @@ class SentenceContrast(Objective):
         seeds = torch.cat([mix(batch.seeds, reading) for reading in range(2)])
         embedded = seeded_dropout(nets.encoder.patches(twice), seeds, self.dropout)
         vectors = masked_mean(nets.encoder.encode(twice, fill=embedded), twice.segments >= 0)
-        loss, found = simcse(*vectors.chunk(2), self.temperature)
+        first, second = vectors.chunk(2)
+        loss, found = simcse(first, second, self.temperature)
         return {"loss": loss, "contrast_accuracy": found}
