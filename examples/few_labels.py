@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import platform
+import shlex
 import sys
 import tempfile
 import zipfile
@@ -175,7 +177,8 @@ def main() -> int:
             "machine": platform.machine(),
             "pretraining_minutes": pretraining,
             "rows": rows,
-            "command": " ".join(sys.argv),
+            "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+            "command": shlex.join(["python", "-m", "examples.few_labels", *sys.argv[1:]]),
         }
         (options.out / f"few_labels_{options.set}.json").write_text(json.dumps(result, indent=1))
     return 0
