@@ -19,6 +19,7 @@ from ssl_core.errors import DataError
 from ssl_core.modalities.base import Modality
 
 _JUNK = ("thumbs.db", "desktop.ini")
+_VOTERS = 20
 _UNSAFE = ("archive_invalid", "archive_bomb", "unsafe_archive")
 
 
@@ -29,7 +30,7 @@ class _Survey:
     Attributes:
         count: files that are not junk.
         parents: their folders.
-        modality: whose they are, by the first of them that one recognises, or by the table of contents.
+        modality: whose they are, by the first of them (see `_chosen`), or by the table of contents.
         table: None without one.
     """
 
@@ -72,6 +73,7 @@ def _is_junk(name: str) -> bool:
 
 def _survey(upload: Upload, kind: str, candidates: list[type[Modality]]) -> _Survey:
     found = _Survey(modality=candidates[0] if len(candidates) == 1 else None)
+    votes: list[type[Modality]] = []
     for member in members(upload.path, kind):
         if _is_junk(member.name):
             continue
@@ -82,14 +84,21 @@ def _survey(upload: Upload, kind: str, candidates: list[type[Modality]]) -> _Sur
             continue
         found.count += 1
         found.parents.add(folder)
-        if found.modality is None and member.size <= MAX_MEMBER_BYTES:
+        if len(candidates) > 1 and len(votes) < _VOTERS and member.size <= MAX_MEMBER_BYTES:
             head = member.read()[: sniff.HEAD]
-            found.modality = next((one for one in candidates if one.recognises(head)), None)
+            votes.extend([one for one in candidates if one.recognises(head)][:1])
+    if votes:
+        found.modality = _chosen(votes)
     if len(candidates) > 1 and found.table is not None:
         table = found.table
         told = (one for one in candidates if table.tells(one, upload.columns))
         found.modality = next(told, found.modality)
     return found
+
+
+def _chosen(votes: list[type[Modality]]) -> type[Modality]:
+    """What most of the files are. At a tie not what takes anything: broken pictures may pass for text."""
+    return max(votes, key=lambda one: (votes.count(one), not one.catch_all))
 
 
 def _files(upload: Upload, kind: str, reading: Reading) -> Iterator[Member]:

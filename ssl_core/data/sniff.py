@@ -63,6 +63,9 @@ def foreign(head: bytes) -> str | None:
         return f"a single {picture} picture; put pictures into a .zip or .tar"
     if head.startswith((b"PK\x03\x04", b"\x1f\x8b")) or _is_tar(head):
         return "an archive"
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith((b"<svg", b"<?xml", b"<!DOCTYPE svg")) and b"<svg" in head:
+        return "an SVG picture; save it as PNG"
     return next((words for signature, words in _KNOWN if head.startswith(signature)), None)
 
 

@@ -317,3 +317,22 @@ def test_more_classes_than_a_classifier_can_have_are_refused(tmp_path: Path) -> 
 def test_a_table_inside_a_text_archive_is_reported(tmp_path: Path) -> None:
     made = take(tmp_path, "a.tar", tarred({"1.txt": b"one", "2.txt": b"two", "x.csv": b"text\nthree\n"}))
     assert made.errors == [("x.csv", 3, "unsupported_type")]
+
+
+SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><text>hello</text></svg>'
+
+
+def test_an_svg_alone_in_a_zip_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        take(tmp_path, "x.zip", zipped({"a.svg": SVG}))
+    assert caught.value.code == "unsupported_type"
+
+
+def test_what_a_zip_holds_is_told_by_most_of_its_files_not_by_the_first(tmp_path: Path) -> None:
+    made = take(tmp_path, "x.zip", zipped({"a/0.png": b"not a picture", "b/1.png": picture(1), "b/2.png": picture(2)}))
+    assert made.summary["modality"] == "image" and made.errors == [("a/0.png", 1, "unsupported_type")]
+
+
+def test_at_a_tie_a_file_that_is_surely_a_picture_counts_more(tmp_path: Path) -> None:
+    made = take(tmp_path, "x.zip", zipped({"0.png": b"not a picture", "1.png": picture(1)}))
+    assert made.summary["modality"] == "image" and made.summary["rows"] == 1
