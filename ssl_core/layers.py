@@ -99,11 +99,13 @@ class Attention(nn.Module):
         turned = self.heads + self.shared
         # Neighbouring heads: the queries', then the keys', then the values'.
         qkv = self.qkv(x).view(batch, length, turned + self.shared, self.head_dim)
-        qk, v = qkv[:, :, :turned], qkv[:, :, turned:].transpose(1, 2)
+        # Split, not sliced: the gradient of a split is one copy, that of slices a zeroed whole and a sum for each.
+        qk, values = qkv.split((turned, self.shared), 2)
         if rotary is not None:
             # Both at once and where they lie: turned one by one after the transpose they cost a third more.
             qk = rotate(qk, *(part.transpose(1, 2) for part in rotary))
-        q, k = qk[:, :, : self.heads].transpose(1, 2), qk[:, :, self.heads :].transpose(1, 2)
+        q, k = (part.transpose(1, 2) for part in qk.split((self.heads, self.shared), 2))
+        v = values.transpose(1, 2)
         if past is not None:
             k, v = past.extended(k, v)
         seen = attend(q, k, v, mask, causal, self.dropout if self.training else 0.0)
