@@ -90,7 +90,7 @@ def compare(row: Row, sides: _Sides, options: argparse.Namespace) -> Json:
     rounds: list[dict[str, Json]] = []
     found: Json = {"row": row.name, "title": row.title, "goals": list(row.goals), "note": row.note}
     found |= {"batch": row.batch, "steps_timed": row.steps - row.warmup, "threads": options.threads}
-    found["date"], found["commands"] = date.today().isoformat(), {n: shlex.join(c[1:]) for n, c in sides.items()}
+    found["date"], found["commands"] = date.today().isoformat(), {n: _shown(c) for n, c in sides.items()}
     if row.ours.get("objective", {}).get("name") not in known_objectives():
         return found | {"missing": f"no objective {row.ours['objective']['name']} yet"}
     try:
@@ -102,6 +102,11 @@ def compare(row: Row, sides: _Sides, options: argparse.Namespace) -> Json:
     except Failed as error:
         found["error"] = str(error)
     return found | summary(rounds, sides)
+
+
+def _shown(command: list[str]) -> str:
+    """A command without this machine's folders."""
+    return shlex.join(Path(word).name if word.startswith("/") else word for word in command[1:])
 
 
 def known_objectives() -> set[str]:
