@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import Body, Path, Query, Request, Response
+from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
 
 from app.deps import PageDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep, WriteKey
@@ -19,31 +20,30 @@ from ssl_core.spec import TrainSpec, UserJobSpec
 router = api_router("jobs")
 JobId = Annotated[str, Path(max_length=64, examples=["job_01jd3w9aaa"])]
 JobType = Literal["pretrain", "finetune", "ingest", "import", "export"]
-Spec = Annotated[
-    UserJobSpec,
-    Body(
-        description="What to train, on what. Everything left out has a default; the reply shows every number.",
-        openapi_examples={
-            "pretrain": {
-                "summary": "Pretrain a text encoder",
-                "value": {"type": "pretrain", "dataset": "ds_01jd3w8m6k", "objective": {"name": "mlm"}},
-            },
-            "finetune": {
-                "summary": "Fine-tune it on a few labels",
-                "value": {
-                    "type": "finetune",
-                    "dataset": "ds_01jd3w8zzz",
-                    "model": "mdl_01jd3w9qz2",
-                    "task": {"name": "classification"},
-                },
-            },
-            "export": {
-                "summary": "Write a model as a transformers folder, to download",
-                "value": {"type": "export", "model": "mdl_01jd3w9qz2", "format": "hf"},
-            },
+_DESCRIPTION = "What to train, on what. Everything left out has a default; the reply shows every number."
+_TRAINING: dict[str, Example] = {
+    "pretrain": {
+        "summary": "Pretrain a text encoder",
+        "value": {"type": "pretrain", "dataset": "ds_01jd3w8m6k", "objective": {"name": "mlm"}},
+    },
+    "finetune": {
+        "summary": "Fine-tune it on a few labels",
+        "value": {
+            "type": "finetune",
+            "dataset": "ds_01jd3w8zzz",
+            "model": "mdl_01jd3w9qz2",
+            "task": {"name": "classification"},
         },
-    ),
-]
+    },
+}
+_EXPORT: dict[str, Example] = {
+    "export": {
+        "summary": "Write a model as a transformers folder, to download",
+        "value": {"type": "export", "model": "mdl_01jd3w9qz2", "format": "hf"},
+    },
+}
+Spec = Annotated[UserJobSpec, Body(description=_DESCRIPTION, openapi_examples=_TRAINING | _EXPORT)]
+Training = Annotated[TrainSpec, Body(description=_DESCRIPTION, openapi_examples=_TRAINING)]
 
 
 @router.post("/jobs", status_code=201)
@@ -55,9 +55,7 @@ def create_job(spec: Spec, request: Request, key: WriteKey, session: SessionDep,
 
 
 @router.post("/jobs/estimate")
-def estimate_job(
-    spec: Annotated[TrainSpec, Body()], key: WriteKey, session: SessionDep, settings: SettingsDep
-) -> EstimateObject:
+def estimate_job(spec: Training, key: WriteKey, session: SessionDep, settings: SettingsDep) -> EstimateObject:
     """What a job would cost, without making it: steps, parameters, memory, and the resolved spec."""
     plan, found = submission.predict(session, settings, key.project_id, spec)
     return EstimateObject(resolved_spec=plan.spec.model_dump(mode="json"), **found.model_dump())

@@ -130,7 +130,7 @@ def test_a_sqlite_file_is_copied_before_its_schema_changes(tmp_path: Path, monke
     open_writer.execute("INSERT INTO projects (id, name, root, created_ms) VALUES ('p', 'in the log', 1, 1)")
     open_writer.commit()
     # As if this program knew one revision more than the file has.
-    monkeypatch.setattr("app.migrate.head", lambda: "0002")
+    monkeypatch.setattr("app.migrate.head", lambda: "9999")
     migrate(settings)
     with sqlite3.connect(tmp_path / f"groundwork.db.before-{head()}") as copy:
         assert copy.execute("SELECT name FROM projects").fetchone() == ("in the log",)
