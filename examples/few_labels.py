@@ -2,6 +2,7 @@
 
     python -m examples.few_labels 20newsgroups --data ../shared/data
     python -m examples.few_labels cifar10 --data ../shared/data --sizes 10 50 --minutes 35
+    python -m examples.few_labels cifar10 --data ../shared/data --objective mae --arms probe --minutes 3
 
 The data folder holds, for each set, an unlabelled pool, labelled sets `train_N` of N items per class and a `test` set,
 with `baselines.json` beside them (classical models on the same pool and labels). Prints one table and, with `--out`,
@@ -32,7 +33,12 @@ from examples.arms import Bench, bars
 from examples.server import serving
 from groundwork.client import Client, Json
 
-PREFERRED_MODE = "linear_probe"
+# What each arm fine-tunes, and from where.
+ARMS: dict[str, tuple[str, str]] = {
+    "probe": ("linear_probe", "pretrained"),
+    "full": ("full", "pretrained"),
+    "scratch": ("full", "random"),
+}
 
 
 @dataclass(frozen=True)
@@ -77,27 +83,34 @@ def best_baseline(data: Path, folder: str, size: int) -> tuple[str, float]:
     return name, at_size[name]
 
 
-def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.Namespace) -> list[Json]:
-    """Pretrain once, then fine-tune and train from scratch at each number of labels, for each seed."""
+def measure(
+    bench: Bench, experiment: Experiment, data: Path, options: argparse.Namespace
+) -> tuple[Json, list[Json]]:
+    """Pretrain once, then fine-tune and train from scratch at each number of labels, for each seed.
+
+    Returns:
+        The finished pretraining job, and a row for each number of labels.
+    """
     root = data / experiment.folder
     pool = bench.dataset(root / experiment.pool)
     test = read_test(root / f"test.{experiment.ending}")
     spec = {
         "type": "pretrain",
         "dataset": pool,
-        "objective": experiment.objective,
+        "objective": {"name": options.objective} if options.objective else experiment.objective,
         "budget": {"minutes": options.minutes or experiment.minutes},
     }
-    base = bench.run("pretrain", spec)["result"]["model"]
-    rows = []
+    pretraining = bench.run("pretrain", spec)
+    base = pretraining["result"]["model"]
+    rows: list[Json] = []
     for size in options.sizes or experiment.sizes:
         train = bench.dataset(root / f"train_{size}.{experiment.ending}")
-        scores: dict[str, list[float]] = {"pretrained": [], "pretrained_full": [], "scratch": []}
+        scores: dict[str, list[float]] = {arm: [] for arm in options.arms}
         for seed in range(options.seeds):
             common = {"type": "finetune", "dataset": train, "model": base, "seed": seed}
             for arm in scores:
-                task = {"name": "classification", "mode": PREFERRED_MODE if arm == "pretrained" else "full"}
-                start = "random" if arm == "scratch" else "pretrained"
+                mode, start = ARMS[arm]
+                task = {"name": "classification", "mode": mode}
                 title = f"{size} labels, seed {seed}, {arm}"
                 job = bench.run(title, {**common, "task": task, "initialization": start})
                 scores[arm].append(bench.accuracy(job["result"]["model"], test))
@@ -115,7 +128,7 @@ def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.
                 "baseline_score": bar,
             }
         )
-    return rows
+    return pretraining, rows
 
 
 def shown(values: list[float]) -> str:
@@ -133,6 +146,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="of pretraining")
     parser.add_argument("--sizes", type=int, nargs="*", help="labels per class")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--objective", help="of pretraining, instead of this set's own")
+    parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=list(ARMS))
     parser.add_argument("--out", type=Path, help="folder for the result as JSON")
     options = parser.parse_args()
     experiment = EXPERIMENTS[options.set]
@@ -142,31 +157,18 @@ def main() -> int:
         folder = Path(name)
         with serving(folder) as (url, key), Client(url, key) as client, bars() as progress:
             bench = Bench(client, folder, progress)
-            rows = measure(bench, experiment, options.data, options)
+            job, rows = measure(bench, experiment, options.data, options)
     pretraining = bench.minutes["pretrain"]
     table = Table(
         title=f"{options.set}: test accuracy, {options.seeds} seeds; pretraining took {pretraining:.1f} minutes"
     )
-    for column in (
-        "labels per class",
-        "from scratch",
-        "best classical",
-        "pretrained, probe",
-        "pretrained, full",
-        "minutes each",
-    ):
+    for column in ("labels per class", "best classical", *options.arms, "minutes each"):
         table.add_column(column)
     for row in rows:
-        scores, minutes = row["scores"], row["minutes"]
         bar = f"{row['baseline_score']:.3f} ({row['baseline']})"
-        each = " / ".join(f"{minutes[arm]:.1f}" for arm in ("scratch", "pretrained", "pretrained_full"))
+        each = " / ".join(f"{row['minutes'][arm]:.1f}" for arm in options.arms)
         table.add_row(
-            str(row["labels_per_class"]),
-            shown(scores["scratch"]),
-            bar,
-            shown(scores["pretrained"]),
-            shown(scores["pretrained_full"]),
-            each,
+            str(row["labels_per_class"]), bar, *(shown(row["scores"][arm]) for arm in options.arms), each
         )
     Console(width=140).print(table)
     if options.out:
@@ -176,11 +178,14 @@ def main() -> int:
             "date": date.today().isoformat(),
             "machine": platform.machine(),
             "pretraining_minutes": pretraining,
+            "objective": job["spec"]["objective"]["name"],
+            "progress": job["progress"],
             "rows": rows,
             "threads": os.environ.get("OMP_NUM_THREADS", "all"),
             "command": shlex.join(["python", "-m", "examples.few_labels", *sys.argv[1:]]),
         }
-        (options.out / f"few_labels_{options.set}.json").write_text(json.dumps(result, indent=1))
+        name = options.set if options.objective is None else f"{options.set}_{options.objective}"
+        (options.out / f"few_labels_{name}.json").write_text(json.dumps(result, indent=1))
     return 0
 
 
