@@ -59,11 +59,14 @@ class Bench:
 
 
 def item_of(value: Any) -> Any:
-    """What the endpoints take: a text as it is, a picture as a data URI."""
+    """What the endpoints take: a text as it is, a picture or a sound as a data URI."""
     if isinstance(value, str):
         return value
+    content = base64.b64encode(value).decode()
+    if value[8:12] == b"WAVE":
+        return {"audio": f"data:audio/wav;base64,{content}"}
     media_type = "image/png" if value[:4] == b"\x89PNG" else "image/jpeg"
-    return {"image": f"data:{media_type};base64,{base64.b64encode(value).decode()}"}
+    return {"image": f"data:{media_type};base64,{content}"}
 
 
 def bars() -> Progress:

@@ -61,11 +61,12 @@ EXPERIMENTS = {
         "text/ag_news", "unlabeled.txt", "csv", (10, 50, 250), 10, {"name": "span_contrast"}
     ),
     "cifar10": Experiment("image/cifar10", "unlabeled.zip", "zip", (10, 50, 250), 35, {"name": "simclr"}),
+    "fsdd": Experiment("audio/fsdd", "unlabeled.zip", "zip", (5, 20, 50), 30, {"name": "simclr"}),
 }
 
 
 def read_test(path: Path) -> list[tuple[Any, str]]:
-    """The test rows as (text or picture bytes, label)."""
+    """The test rows as (text, or bytes of a picture or a sound, label)."""
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8") as file:
             return [(row["text"], row["label"]) for row in csv.DictReader(file)]
