@@ -1,7 +1,11 @@
-"""An archive's own table of contents: a `metadata.jsonl` or `captions.jsonl` that names its files and tells of each."""
+"""An archive's own table of contents: a `metadata.jsonl`, `metadata.csv` or `captions.jsonl` that names its files and
+tells of each."""
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +15,14 @@ from ssl_core.data.tables import json_object
 from ssl_core.errors import DataError
 from ssl_core.modalities.base import Modality
 
-NAMES = ("metadata.jsonl", "captions.jsonl")
+NAMES = ("metadata.jsonl", "metadata.csv", "captions.jsonl")
 _FILE_COLUMNS = ("file_name", "file", "image", "audio", "path")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the table: `values` as it stands, `where` = (its file in the archive, line number from 1)."""
+    """A line of the table: `values` as it stands, `where` = (its file in the archive, line number from 1; of
+    separated values the row's, the header aside)."""
 
     values: dict[str, Any]
     where: tuple[str, int]
@@ -42,15 +47,11 @@ class Table:
         folder, _, base = member.name.rpartition("/")
         if member.size > MAX_MEMBER_BYTES:
             raise DataError("file_too_large", f"{base} has at most {MAX_MEMBER_BYTES >> 20} MB", member.name)
-        for number, line in enumerate(member.read().splitlines(), 1):
-            if not line.strip():
-                continue
+        for number, values in (_rows if base.endswith(".csv") else _lines)(member.read()):
             try:
-                values = json_object(line.decode("utf-8"))
+                if isinstance(values, DataError):
+                    raise values
                 name = _file_of(values, columns)
-            except UnicodeDecodeError:
-                self.faults.append(((member.name, number), DataError("encoding_error", "not valid UTF-8")))
-                continue
             except DataError as error:
                 self.faults.append(((member.name, number), error))
                 continue
@@ -69,6 +70,42 @@ class Table:
         return bool(told) and all(
             choose_column(ours, list(self.fields), columns, modality.columns[ours].usual) for ours in told
         )
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
+    """JSON objects, or what is wrong with them, by line."""
+    for number, line in enumerate(data.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json_object(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            yield number, DataError("encoding_error", "not valid UTF-8")
+        except DataError as error:
+            yield number, error
+
+
+def _rows(data: bytes) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
+    """Separated values by the names in the header, or what is wrong with them, by row."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        yield 0, DataError("encoding_error", "not valid UTF-8")
+        return
+    csv.field_size_limit(MAX_MEMBER_BYTES)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header, number = None, 0
+    try:
+        for record in reader:
+            if header is None:
+                header = [name.strip() for name in record]
+            elif record:
+                number += 1
+                fits = len(record) == len(header)
+                message = f"the row has {len(record)} fields, the header has {len(header)}"
+                yield number, dict(zip(header, record, strict=True)) if fits else DataError("missing_field", message)
+    except csv.Error as error:
+        yield number + 1, DataError("invalid_row", f"not separated values: {error}")
 
 
 def told_columns(modality: type[Modality]) -> list[str]:

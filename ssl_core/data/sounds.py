@@ -111,7 +111,8 @@ def _kind(data: bytes) -> str:
         raise DataError("file_too_large", f"a sound file has at most {MAX_FILE_BYTES >> 20} MB")
     kind = kind_of(data)
     if kind is None:
-        raise DataError("unsupported_type", f"not a sound of an allowed format ({_ALLOWED}), told by its first bytes")
+        what = "not a sound of an allowed format" if data else "an empty file; a sound is of an allowed format"
+        raise DataError("unsupported_type", f"{what} ({_ALLOWED}), told by its first bytes")
     if kind == "WAV" and data[:4] == b"RIFF" and len(data) >= 12:
         # libsndfile would read what is there and say nothing. 0 and 2^32 - 1 are written by recorders to a pipe.
         promised = struct.unpack("<I", data[4:8])[0]
