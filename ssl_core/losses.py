@@ -153,28 +153,29 @@ def vocabulary_loss(
     Returns:
         The loss, and the weighted share of places whose target scores highest (detached).
     """
-    rows = max(1, _CHUNK_VALUES // len(weight))
-    if len(hidden) <= rows:
-        loss, right = _chunk(hidden, weight, bias, targets, weights)
-    else:
-        loss, right = hidden.new_zeros(()), hidden.new_zeros(())
-        for start in range(0, len(hidden), rows):
-            part = slice(start, start + rows)
-            sums = checkpoint(
-                _chunk, hidden[part], weight, bias, targets[part], weights[part], use_reentrant=False
-            )
-            loss, right = loss + sums[0], right + sums[1]
+    losses, hits = vocabulary_losses(hidden, weight, bias, targets)
     # Processes have different numbers of places: each divides by the mean number, so that their mean is that of all.
     total = mean(weights.sum()).clamp(min=1e-9)
-    return loss / total, (right / total).detach()
+    return (losses * weights).sum() / total, (hits * weights).sum() / total
 
 
-def _chunk(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Weighted sums of the cross-entropy and of the hits."""
+def vocabulary_losses(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(M,) cross-entropy of each place, and (M,) 1 where its target scores highest (detached); as `vocabulary_loss`."""
+    rows = max(1, _CHUNK_VALUES // len(weight))
+    if len(hidden) <= rows:
+        return _chunk(hidden, weight, bias, targets)
+    parts = [
+        checkpoint(
+            _chunk, hidden[start : start + rows], weight, bias, targets[start : start + rows], use_reentrant=False
+        )
+        for start in range(0, len(hidden), rows)
+    ]
+    return torch.cat([losses for losses, _ in parts]), torch.cat([hits for _, hits in parts])
+
+
+def _chunk(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropies and hits."""
     logits = F.linear(hidden, weight, bias)
     losses = F.cross_entropy(logits, targets, reduction="none")
     # `max` finds the place twice as fast as `argmax` on a CPU.
-    hits = (logits.detach().max(1).indices == targets).to(losses.dtype)
-    return (losses * weights).sum(), (hits * weights).sum()
+    return losses, (logits.detach().max(1).indices == targets).to(losses.dtype)
