@@ -16,6 +16,7 @@ from ssl_core.backbones import EncoderSpec
 from ssl_core.data import text_shards, tokenizer
 from ssl_core.durable import committed
 from ssl_core.encoders import build_encoder
+from ssl_core.modalities.audio import AudioModality
 from ssl_core.modalities.base import Modality
 from ssl_core.modalities.image import ImageModality
 from ssl_core.modalities.text import TextModality
@@ -49,6 +50,17 @@ def image_model(folder: Path, task: bool = False, seed: int = 0) -> Path:
     modality = ImageModality(size=16, channels=3)
     facts = {"channels": 3, "size": 16, "side": 16, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
     torch.manual_seed(seed)
+    nets = _nets(IMAGE_BACKBONE, facts, task)
+    with committed(folder) as out:
+        _write(out, nets, modality, facts, task)
+    return folder
+
+
+def sound_model(folder: Path, task: bool = False, seed: int = 0) -> Path:
+    """An encoder of spectrograms, or a classifier of three classes."""
+    modality = AudioModality(sample_rate=2000, seconds=0.32, mels=16)
+    torch.manual_seed(seed)
+    facts = {**modality.shape(), "mean": -8.0, "std": 4.0}
     nets = _nets(IMAGE_BACKBONE, facts, task)
     with committed(folder) as out:
         _write(out, nets, modality, facts, task)
