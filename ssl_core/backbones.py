@@ -190,6 +190,14 @@ def _gpt(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
     )  # fmt: skip
 
 
+def _bart(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
+    """BART's shape, of its encoder and its decoder alike; those of `base` have six layers each."""
+    return EncoderSpec(
+        name=f"text-bart-{size}", family="transformer", width=width, depth=depth, heads=heads, norm="post",
+        positions="learned",
+    )  # fmt: skip
+
+
 def _protein(size: str, width: int, depth: int, heads: int) -> EncoderSpec:
     return EncoderSpec(name=f"protein-{size}", family="transformer", width=width, depth=depth, heads=heads)
 
@@ -235,6 +243,10 @@ _ROWS = (
     _gpt("tiny", 128, 2, 2),
     _gpt("small", 256, 4, 4),
     _gpt("base", 768, 12, 12),
+    # For denoising, with a decoder as deep again; `base` is BART's smaller one.
+    _bart("tiny", 128, 2, 2),
+    _bart("small", 256, 4, 4),
+    _bart("base", 768, 6, 12),
     _protein("tiny", 128, 4, 4),
     # From here on the sizes of ESM-2: 8M, 35M and 150M parameters.
     _protein("small", 320, 6, 20),
