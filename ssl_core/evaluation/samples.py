@@ -30,13 +30,13 @@ class Show:
         self._context, self._prepared, self._step = context, prepared, step
         self._codec: Any = None
 
-    def words(self, ids: Tensor) -> str:
+    def words(self, ids: Tensor | list[int]) -> str:
         """What (T,) token ids say."""
         if self._codec is None:
             from tokenizers import Tokenizer
 
             self._codec = Tokenizer.from_file(str(self._prepared / "tokenizer.json"))
-        return str(self._codec.decode(ids.tolist(), skip_special_tokens=False))
+        return str(self._codec.decode(ids if isinstance(ids, list) else ids.tolist(), skip_special_tokens=False))
 
     def filled(self, ids: Tensor, guesses: dict[int, int]) -> str:
         """One line: what (T,) token ids say, with `[true > guessed]` at the places of `guesses`."""

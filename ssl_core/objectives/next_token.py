@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
+    from ssl_core.evaluation.samples import Show
     from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
+
+
+_SHOWN = 48
+"""Tokens of a sample's continuation, at most."""
 
 
 class NextToken(Objective):
@@ -71,3 +76,21 @@ class NextToken(Objective):
         loss, accuracy = next_token_loss(nets.encoder, nets.encoder.encode(tokens), tokens)
         told = loss.detach()
         return {"loss": loss, "accuracy": accuracy, "perplexity": told.exp(), "bits_per_token": told / math.log(2)}
+
+    def samples(self, nets: Nets, batch: Batch, show: Show) -> None:
+        """The first half of a document of each row, what the model wrote behind it, and what was there."""
+        from ssl_core.batch import one_text
+        from ssl_core.generation import continuations, openings
+        from ssl_core.sampling import Sampling
+
+        sampling = Sampling(max_tokens=_SHOWN, temperature=0.8)
+        begun = openings(one_text(batch.views), _SHOWN)
+        prompts = [prompt for prompt, _ in begun]
+        end = nets.encoder.facts.get("sep_id")
+        told = continuations(nets.encoder, prompts, sampling, batch.seeds[: len(begun)], end)
+        lines = []
+        for (prompt, true), wrote in zip(begun, told, strict=True):
+            for name, ids in (("prompt", prompt), ("wrote", wrote), ("true", true)):
+                lines.append(f"{name}: {show.words(ids)}")
+            lines.append("")
+        show.text("continuations", lines, "the first half of documents of the pool, as continued and as they went on")
