@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import Module
 
 from ssl_core import distributed
 from ssl_core.backbones import EncoderSpec
@@ -20,7 +21,8 @@ from ssl_core.checkpoint import write_tensors
 from ssl_core.context import RunContext
 from ssl_core.durable import committed, fault_of, read_manifest
 from ssl_core.encoders.base import Encoder
-from ssl_core.errors import CheckpointError
+from ssl_core.encoders.decoder import Decoder
+from ssl_core.errors import CheckpointError, SpecError
 from ssl_core.learner import Outcome
 from ssl_core.modalities import AnyModality
 from ssl_core.modalities.base import Modality
@@ -29,6 +31,7 @@ from ssl_core.run_context import plain
 from ssl_core.spec import FinetuneSpec, PretrainSpec, RunOrder
 
 FORMAT = "groundwork-1"
+_DECODER = "parts.decoder."
 _SOFTWARE = ("groundwork", "torch", "numpy", "tokenizers", "safetensors", "pydantic")
 
 
@@ -40,6 +43,7 @@ class BaseModel:
         folder: where it lies.
         modality, backbone, facts: what its encoder was built from.
         tokenizer: its `tokenizer.json`; None where it has none.
+        decoder_depth: layers of the decoder that it keeps beside its encoder; 0 = it has none.
     """
 
     folder: Path
@@ -47,14 +51,50 @@ class BaseModel:
     backbone: EncoderSpec
     facts: dict[str, Any]
     tokenizer: Path | None
+    decoder_depth: int = 0
 
     def load_encoder(self, encoder: Encoder) -> None:
         """Copy its encoder weights. Raises CheckpointError `invalid_model` where names or shapes differ."""
-        prefix = "encoder."
+        self._load(encoder, "encoder.")
+
+    def load_decoder(self, decoder: Decoder) -> None:
+        """Copy its decoder's weights, into one of `decoder_depth` layers on its `backbone`.
+
+        Raises:
+            SpecError: `no_decoder`, it has none; `decoder_mismatch`, it has another number of layers.
+            CheckpointError: `invalid_model` where names or shapes differ.
+        """
+        if not self.decoder_depth:
+            text = "the base model has no decoder; start from one pretrained with the objective denoising"
+            raise SpecError("no_decoder", text, "model")
+        if len(decoder.layers) != self.decoder_depth:
+            text = f"the base model's decoder has {self.decoder_depth} layers, and {len(decoder.layers)} are asked for"
+            raise SpecError("decoder_mismatch", text, "objective.decoder_depth")
+        self._load(decoder, _DECODER)
+
+    def load_parts(self, nets: Nets) -> None:
+        """Copy its decoder and its sentinels into nets that go on with them; what it has none of stays as it is.
+
+        Sentinels count from 0, so a longer table begins with a shorter one's.
+
+        Raises:
+            SpecError, CheckpointError: as `load_decoder`.
+        """
+        decoder = dict(nets.parts.items()).get("decoder")
+        if not isinstance(decoder, Decoder) or not self.decoder_depth:
+            return
+        self.load_decoder(decoder)
+        table = dict(nets.parts.named_parameters()).get("sentinels.weight")
+        known = load_file(self.folder / "model.safetensors").get("parts.sentinels.weight")
+        if table is not None and known is not None:
+            rows = min(len(table), len(known))
+            table.data[:rows] = known[:rows]
+
+    def _load(self, module: Module, prefix: str) -> None:
         tensors: dict[str, Tensor] = load_file(self.folder / "model.safetensors")
         mine = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         try:
-            encoder.load_state_dict(mine)
+            module.load_state_dict(mine)
         except RuntimeError as error:
             text = f"the base model's weights do not fit its own config: {str(error).splitlines()[0]}"
             raise CheckpointError("invalid_model", text, "model") from error
@@ -74,10 +114,11 @@ def open_base(folder: Path) -> BaseModel:
         modality = TypeAdapter(AnyModality).validate_json(json.dumps(config["modality"]))
         backbone = EncoderSpec.model_validate_json(json.dumps(config["backbone"]))
         facts = dict(config["facts"])
+        depth = int(config.get("decoder_depth", 0))
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise CheckpointError("invalid_model", "the base model's config.json cannot be read", "model") from error
     tokenizer = folder / "tokenizer.json"
-    return BaseModel(folder, modality, backbone, facts, tokenizer if tokenizer.exists() else None)
+    return BaseModel(folder, modality, backbone, facts, tokenizer if tokenizer.exists() else None, depth)
 
 
 @dataclass(frozen=True)
@@ -111,7 +152,7 @@ def export(workdir: Path, nets: Nets, card: Card, tokenizer: Path | None) -> dic
 
 
 def _config(nets: Nets, card: Card) -> dict[str, Any]:
-    spec = card.spec
+    spec, decoder = card.spec, dict(nets.parts.items()).get("decoder")
     return {
         "format": FORMAT,
         "kind": "encoder" if isinstance(spec, PretrainSpec) else "task",
@@ -122,6 +163,7 @@ def _config(nets: Nets, card: Card) -> dict[str, Any]:
         "task": spec.task.model_dump(mode="json") if isinstance(spec, FinetuneSpec) else None,
         "classes": card.classes,
         "embed_dim": nets.encoder.embed_dim,
+        "decoder_depth": len(decoder.layers) if isinstance(decoder, Decoder) else 0,
         "parameters": sum(parameter.numel() for parameter in nets.parameters()),
         "max_length": int(card.modality.model_dump().get("max_length", 0)),
     }

@@ -144,7 +144,10 @@ def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[s
     encoder = build_encoder(spec.backbone, facts)
     if base is not None:
         base.load_encoder(encoder)
-    nets = spec.objective.build(encoder).to(device)
+    nets = spec.objective.build(encoder)
+    if base is not None:
+        base.load_parts(nets)
+    nets.to(device)
     count = source.count(spec.modality.views[spec.objective.views[0]])
     kept, validation = held_out(count, plan.validation_fraction, spec.seed)
     loader = Loader(
