@@ -22,6 +22,7 @@ _BYTES_PER_PARAMETER = 16
 """fp32 weight, gradient and AdamW's two moments."""
 _PROCESS_BYTES = 400 * 2**20
 """Interpreter, torch and its libraries."""
+_LOGITS = 2**26
 _GATED = ("geglu", "swiglu")
 _RESNET_PARAMETERS = {18: 11_200_000, 50: 23_500_000}
 # float32 values kept for the backward pass, per input pixel and unit of first-stage width.
@@ -74,22 +75,51 @@ def encoder_parameters(backbone: EncoderSpec, modality: Modality) -> int:
     return _PARAMETERS[backbone.family](backbone, modality)
 
 
-def memory_bytes(backbone: EncoderSpec, modality: Modality, batch_size: int, views: tuple[str, ...], half: bool) -> int:
+def decoder_parameters(backbone: EncoderSpec, layers: int) -> int:
+    """Weights of a decoder on an encoder's shape, which has attention twice and no token table."""
+    places = backbone.max_positions if backbone.positions == "learned" else 0
+    return int(layers * (_layer(backbone) + _attention(backbone)) + places * backbone.width)
+
+
+def memory_bytes(
+    backbone: EncoderSpec,
+    modality: Modality,
+    batch_size: int,
+    views: tuple[str, ...],
+    half: bool,
+    decoder_layers: int = 0,
+) -> int:
     """Peak memory of a training step.
 
     16 bytes a parameter (AdamW in fp32), the values kept for the backward pass, and the process.
+
+    Args:
+        backbone, modality, batch_size, views: the encoder, and what it reads in a step.
+        half: values are kept in half precision.
+        decoder_layers: of a decoder that writes about as much as the encoder reads; 0 = there is none.
     """
     slots = batch_size * sum(modality.slots(view) for view in views)
-    kept = _KEPT[backbone.family](backbone, modality, slots) * (2 if half else 4)
-    return int(_PROCESS_BYTES + _BYTES_PER_PARAMETER * encoder_parameters(backbone, modality) + kept)
+    kept = _KEPT[backbone.family](backbone, modality, slots)
+    parameters = encoder_parameters(backbone, modality)
+    if decoder_layers:
+        kept += _decoder_values(backbone, modality, slots, decoder_layers)
+        parameters += decoder_parameters(backbone, decoder_layers)
+    return int(_PROCESS_BYTES + _BYTES_PER_PARAMETER * parameters + kept * (2 if half else 4))
 
 
 def _trunk_parameters(backbone: EncoderSpec, modality: Modality) -> int:
-    matrices = 3 if backbone.mlp in _GATED else 2
+    rows = int(getattr(modality, "entries", 0)) + (backbone.max_positions if backbone.positions == "learned" else 0)
+    return int(backbone.depth * _layer(backbone) + rows * (backbone.embedding_width or backbone.width))
+
+
+def _attention(backbone: EncoderSpec) -> float:
     shared = (backbone.key_value_heads or backbone.heads) / backbone.heads
-    layer = backbone.width**2 * (2 + 2 * shared + matrices * backbone.mlp_ratio)
-    rows = int(getattr(modality, "vocab_size", 0)) + (backbone.max_positions if backbone.positions == "learned" else 0)
-    return int(backbone.depth * layer + rows * (backbone.embedding_width or backbone.width))
+    return backbone.width**2 * (2 + 2 * shared)
+
+
+def _layer(backbone: EncoderSpec) -> float:
+    matrices = 3 if backbone.mlp in _GATED else 2
+    return _attention(backbone) + backbone.width**2 * matrices * backbone.mlp_ratio
 
 
 def _resnet_parameters(backbone: EncoderSpec, modality: Modality) -> int:
@@ -108,9 +138,17 @@ def _trunk_values(backbone: EncoderSpec, modality: Modality, slots: float) -> fl
     map (a fused kernel keeps none): 9 values for each token, layer and channel, and 2 for each hidden channel of the
     feed-forward, 4 where it is gated; 17 in all for BERT. Beside them the vocabulary logits at the masked fifth of the
     tokens: value, softmax and gradient, always in float32."""
-    logits = 0.2 * slots * int(getattr(modality, "vocab_size", 0)) * 3
+    logits = 0.2 * slots * int(getattr(modality, "entries", 0)) * 3
     values = 9 + (4 if backbone.mlp in _GATED else 2) * backbone.mlp_ratio
     return values * slots * backbone.width * backbone.depth + logits
+
+
+def _decoder_values(backbone: EncoderSpec, modality: Modality, slots: float, layers: int) -> float:
+    """As a trunk's with 6 more values for the second attention (its input, queries, keys and values, and what it adds),
+    and the vocabulary logits at every token, of which only so many are alive at once (`losses.vocabulary_losses`)."""
+    logits = min(0.8 * slots * int(getattr(modality, "entries", 0)), _LOGITS) * 3
+    values = 15 + (4 if backbone.mlp in _GATED else 2) * backbone.mlp_ratio
+    return values * slots * backbone.width * layers + logits
 
 
 def _conv_values(backbone: EncoderSpec, modality: Modality, slots: float) -> float:

@@ -1,10 +1,12 @@
 """Tokenizers: trained on the user's own pool, kept as one `tokenizer.json` that the public `tokenizers` library reads.
 
 Byte-level BPE: Radford et al. 2019 (GPT-2). WordPiece: Schuster and Nakajima 2012, as in BERT (Devlin et al. 2019).
+Bytes: the 256 of UTF-8, as in ByT5 (Xue et al. 2021, https://arxiv.org/abs/2105.13626). Characters: those of the pool.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -17,10 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-TokenizerKind = Literal["bpe", "wordpiece"]
+TokenizerKind = Literal["bpe", "wordpiece", "bytes", "characters"]
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Their ids are their positions, in every tokenizer of the platform."""
 PAD, UNK, CLS, SEP, MASK = range(5)
+BYTE_ENTRIES = len(SPECIALS) + 256
 TRAINING_CHARACTERS = 200_000_000
 """More text than this hardly moves a vocabulary of at most 65,536 entries; the rest of a pool is only encoded."""
 _WORD_MARKS = ("Ġ", "▁")  # what byte-level BPE and SentencePiece write for a space
@@ -35,18 +38,32 @@ _KNOWN_AS = {
 
 
 def train(texts: Iterable[str], kind: TokenizerKind, vocab_size: int, lowercase: bool) -> Tokenizer:
-    """A tokenizer of at most `vocab_size` entries, the five special ones first.
+    """A tokenizer of at most `vocab_size` entries, the five special ones first; one of bytes always has all of them.
 
     Raises:
         DataError: `empty_dataset`, there is no text to learn from.
     """
+    stream = iter(texts)
+    first = next(stream, None)
+    if first is None:
+        raise DataError("empty_dataset", "there is no text to train a tokenizer on")
+    if kind == "bytes":
+        return _of_bytes(lowercase)
+    read = _first_characters(chain([first], stream))
+    return (
+        _of_characters(read, vocab_size, lowercase)
+        if kind == "characters"
+        else _of_pieces(read, kind, vocab_size, lowercase)
+    )
+
+
+def _of_pieces(texts: Iterator[str], kind: TokenizerKind, vocab_size: int, lowercase: bool) -> Tokenizer:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     shared: dict[str, Any] = {"vocab_size": vocab_size, "special_tokens": list(SPECIALS), "show_progress": False}
     if kind == "bpe":
         tokenizer = Tokenizer(models.BPE(unk_token=SPECIALS[UNK]))
-        steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])]
-        tokenizer.normalizer = normalizers.Sequence(steps)
+        tokenizer.normalizer = _normalizer(lowercase)
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         tokenizer.decoder = decoders.ByteLevel()
         trainer: Any = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **shared)
@@ -56,12 +73,53 @@ def train(texts: Iterable[str], kind: TokenizerKind, vocab_size: int, lowercase:
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
         trainer = trainers.WordPieceTrainer(**shared)
-    stream = iter(texts)
-    first = next(stream, None)
-    if first is None:
-        raise DataError("empty_dataset", "there is no text to train a tokenizer on")
-    tokenizer.train_from_iterator(_first_characters(chain([first], stream)), trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def _of_bytes(lowercase: bool) -> Tokenizer:
+    """One token a byte: any text comes back to the byte, where case is kept."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    letters = {_letter(byte): len(SPECIALS) + byte for byte in range(256)}
+    vocabulary = {name: index for index, name in enumerate(SPECIALS)} | letters
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=SPECIALS[UNK]))
+    if lowercase:
+        made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.decoder = decoders.ByteLevel()
+    made.add_special_tokens(list(SPECIALS))
+    return made
+
+
+def _letter(byte: int) -> str:
+    """What byte-level tokenizers write for a byte: itself where it shows, else a letter from U+0100 on, in order."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return chr(byte) if byte in shown else chr(0x100 + sum(other not in shown for other in range(byte)))
+
+
+def _of_characters(texts: Iterator[str], vocab_size: int, lowercase: bool) -> Tokenizer:
+    """One token a character (code point): the most frequent ones, in the order of their code points."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    normalizer = _normalizer(lowercase)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(normalizer.normalize_str(text))
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    names = [*SPECIALS, *sorted(ranked[: vocab_size - len(SPECIALS)])]
+    made = Tokenizer(models.WordLevel({name: index for index, name in enumerate(names)}, unk_token=SPECIALS[UNK]))
+    made.normalizer = normalizer
+    made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    made.decoder = decoders.Fuse()
+    made.add_special_tokens(list(SPECIALS))
+    return made
+
+
+def _normalizer(lowercase: bool) -> Any:
+    from tokenizers import normalizers
+
+    return normalizers.Sequence([normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])])
 
 
 def _first_characters(texts: Iterable[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from ssl_core.data.tokenizer import TokenizerKind
 from ssl_core.modalities.base import Column, Examined, Modality, Source, Unit
 from ssl_core.modalities.image import ImageModality
 from ssl_core.modalities.text import TextModality
@@ -43,8 +44,13 @@ class ImageTextModality(Modality):
     flip: bool = Field(default=False, description="mirror half of the pictures")
     jitter: float = Field(default=0.0, ge=0, le=1, description="`pair`: strength of colour jitter; 0 = none")
     max_length: int = Field(default=32, ge=8, le=8192, description="tokens that are read of a text; CLIP: 77")
-    vocab_size: int = Field(default=8192, ge=512, le=131_072, description="entries of the tokenizer, at most")
-    tokenizer: Literal["bpe", "wordpiece"] = Field(default="bpe", description="byte-level BPE, or WordPiece as in BERT")
+    vocab_size: int = Field(
+        default=8192, ge=512, le=131_072, description="entries of the tokenizer, at most; of bytes there are always 261"
+    )
+    tokenizer: TokenizerKind = Field(
+        default="bpe",
+        description="byte-level BPE, WordPiece as in BERT, bytes, or the pool's most frequent characters",
+    )
     lowercase: bool = Field(default=True, description="fold case before tokenizing, as CLIP does")
 
     formats: ClassVar[tuple[str, ...]] = ImageModality.formats
@@ -63,6 +69,11 @@ class ImageTextModality(Modality):
         if self.crop_min > self.crop_max:
             raise ValueError(f"crop_min {self.crop_min} is greater than crop_max {self.crop_max}")
         return self
+
+    @property
+    def entries(self) -> int:
+        """Of the tokenizer, at most."""
+        return self.sides()[1].entries
 
     def sides(self) -> tuple[ImageModality, TextModality]:
         """The settings of each side, as its own modality has them."""

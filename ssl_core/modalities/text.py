@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from ssl_core.data.tokenizer import BYTE_ENTRIES, TokenizerKind
 from ssl_core.errors import SpecError
 from ssl_core.modalities.base import Column, Examined, Modality, Source, Unit
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ssl_core.spec import DatasetFacts
 
 
-_CHARACTERS_PER_TOKEN = 4.0
+_CHARACTERS_PER_TOKEN: dict[TokenizerKind, float] = {"bpe": 4.0, "wordpiece": 4.0, "bytes": 1.0, "characters": 1.0}
 _SMALL_POOL = 100_000_000
 """Characters."""
 
@@ -40,8 +41,13 @@ class TextModality(Modality):
 
     name: Literal["text"] = "text"
     max_length: int = Field(default=128, ge=8, le=8192, description="tokens in a row, and of a document that are read")
-    vocab_size: int = Field(default=8192, ge=512, le=131_072, description="entries of the tokenizer, at most")
-    tokenizer: Literal["bpe", "wordpiece"] = Field(default="bpe", description="byte-level BPE, or WordPiece as in BERT")
+    vocab_size: int = Field(
+        default=8192, ge=512, le=131_072, description="entries of the tokenizer, at most; of bytes there are always 261"
+    )
+    tokenizer: TokenizerKind = Field(
+        default="bpe",
+        description="byte-level BPE, WordPiece as in BERT, bytes, or the pool's most frequent characters",
+    )
     lowercase: bool = Field(default=False, description="fold case before tokenizing")
     special_tokens: bool = Field(
         default=False, description="put the tokenizer's own special entries around a document; imported models have it"
@@ -65,6 +71,11 @@ class TextModality(Modality):
                 f"span_min <= span_max <= max_length must hold, got {self.span_min}, {self.span_max}, {self.max_length}"
             )
         return self
+
+    @property
+    def entries(self) -> int:
+        """Of the tokenizer, at most."""
+        return BYTE_ENTRIES if self.tokenizer == "bytes" else self.vocab_size
 
     @classmethod
     def recognises(cls, head: bytes) -> bool:
@@ -157,10 +168,10 @@ class TextModality(Modality):
             raise SpecError("infeasible_config", text, "modality.max_length")
 
     def samples(self, dataset: DatasetFacts, unit: Unit) -> int:
-        """Rows are predicted from four characters a token."""
+        """Rows are predicted from four characters a token, or one where characters or bytes are tokens."""
         if unit == "document":
             return dataset.rows
-        return max(1, math.ceil(dataset.characters / _CHARACTERS_PER_TOKEN / self.max_length))
+        return max(1, math.ceil(dataset.characters / _CHARACTERS_PER_TOKEN[self.tokenizer] / self.max_length))
 
     def tokens(self, view: str, lengths: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rows are full; of a document the two spans have a half each, and at most the mean of their bounds."""
@@ -171,8 +182,8 @@ class TextModality(Modality):
         return lengths.clip(1, self.max_length)
 
     def mean_length(self, dataset: DatasetFacts) -> float:
-        """Predicted from four characters a token."""
-        return max(1.0, dataset.characters / _CHARACTERS_PER_TOKEN / max(1, dataset.rows))
+        """Predicted as in `samples`."""
+        return max(1.0, dataset.characters / _CHARACTERS_PER_TOKEN[self.tokenizer] / max(1, dataset.rows))
 
     def slots(self, view: str) -> int:
         """Tokens."""

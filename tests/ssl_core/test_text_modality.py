@@ -15,11 +15,13 @@ from ssl_core.data import token_shards, tokenizer
 from ssl_core.data.token_shards import TokenSource
 from ssl_core.errors import DataError, SpecError
 from ssl_core.modalities.text import TextModality
+from ssl_core.spec import DatasetFacts
 from tests.ssl_core.datasets import text_dataset
 from tests.ssl_core.uploads import take
 
 POOL = ["The quick brown fox jumps over the lazy dog, again and again.", "Größe zählt: naïve café 日本語!"] * 20
 KINDS: list[tokenizer.TokenizerKind] = ["bpe", "wordpiece"]
+ALL: list[tokenizer.TokenizerKind] = [*KINDS, "bytes", "characters"]
 
 
 def source_of(tmp_path: Path, texts: list[str], **settings: object) -> tuple[TextModality, TokenSource]:
@@ -49,7 +51,39 @@ def test_byte_level_bpe_gives_back_any_text() -> None:
     assert trained.decode(tokenizer.encode(trained, [text])[0]).strip() == text
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_give_back_any_text_to_the_byte() -> None:
+    trained = tokenizer.train(["one pool"], "bytes", 512, lowercase=False)
+    assert trained.get_vocab_size() == tokenizer.BYTE_ENTRIES == 261
+    text = "  never seen:\r\n\t🦊 e\u0301 \x00 Ωmega čĊĠ "
+    ids = tokenizer.encode(trained, [text])[0]
+    assert ids == [5 + byte for byte in text.encode()]
+    assert trained.decode(ids) == text
+
+
+def test_characters_are_those_of_the_pool_in_the_order_of_their_code_points() -> None:
+    trained = tokenizer.train(["banana\n", "cab é"], "characters", 512, lowercase=False)
+    assert [trained.id_to_token(index) for index in range(5, tokenizer.size(trained))] == list("\n abcné")
+    assert tokenizer.encode(trained, ["cab\n\nq"]) == [[9, 7, 8, 5, 5, tokenizer.UNK]]
+    assert trained.decode(tokenizer.encode(trained, ["ban  can\n\n"])[0]) == "ban  can\n\n"
+
+
+def test_a_pool_of_more_characters_than_entries_keeps_the_most_frequent() -> None:
+    rare = "".join(chr(0x4E00 + number) for number in range(600))
+    trained = tokenizer.train([rare, "a common text"], "characters", 512, lowercase=False)
+    assert trained.get_vocab_size() == 512
+    assert tokenizer.UNK not in tokenizer.encode(trained, ["a common text"])[0]
+    assert tokenizer.encode(trained, [chr(0x4E00 + 599)]) == [[tokenizer.UNK]]
+
+
+def test_a_pool_of_characters_is_counted_a_character_a_token() -> None:
+    pool = DatasetFacts(id="ds_pool", modality="text", rows=10, characters=64_000)
+    rows = {kind: TextModality(tokenizer=kind, max_length=64).samples(pool, "row") for kind in ALL}
+    assert rows == {"bpe": 250, "wordpiece": 250, "bytes": 1000, "characters": 1000}
+    means = [TextModality(tokenizer=kind).mean_length(pool) for kind in ALL]
+    assert means == [1600, 1600, 6400, 6400]
+
+
+@pytest.mark.parametrize("kind", ALL)
 def test_lowercase_folds_case(kind: tokenizer.TokenizerKind) -> None:
     folding, keeping = (tokenizer.train(POOL, kind, 520, lowercase=fold) for fold in (True, False))
     assert tokenizer.encode(folding, ["QUICK Fox"]) == tokenizer.encode(folding, ["quick fox"])
@@ -73,9 +107,10 @@ def test_a_text_of_no_token_is_one_unknown() -> None:
     assert tokenizer.encode(trained, [" \t"]) == [[tokenizer.UNK]]
 
 
-def test_no_text_is_an_empty_dataset() -> None:
+@pytest.mark.parametrize("kind", ALL)
+def test_no_text_is_an_empty_dataset(kind: tokenizer.TokenizerKind) -> None:
     with pytest.raises(DataError) as caught:
-        tokenizer.train([], "bpe", 512, lowercase=False)
+        tokenizer.train([], kind, 512, lowercase=False)
     assert caught.value.code == "empty_dataset"
 
 
