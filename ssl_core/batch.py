@@ -5,12 +5,15 @@ Shapes: B samples, T token slots in a row, C channels, H height, W width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ssl_core.targets.base import TARGET
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,19 @@ class Batch:
         seeds: (B,) int64, a function of (run seed, step, sample): the only source of randomness of a view or mask,
             so a batch is the same whatever the loader, the device count or the moment of a resume.
         labels: (B,) int64 class indices; None without labels.
+        targets: what the task's target (`ssl_core.targets`) reads of the samples, first dimension B; of items that are
+            served what the task asked to know of them (`Task.served`).
     """
 
     views: tuple[Inputs, ...]
     seeds: Tensor
     labels: Tensor | None = None
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def targets_of(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The targets among the raw tensors of a slice: those whose names begin with `TARGET`."""
+    return {name.removeprefix(TARGET): tensor for name, tensor in raw.items() if name.startswith(TARGET)}
 
 
 def one_text(views: tuple[Inputs, ...]) -> Tokens:

@@ -28,6 +28,7 @@ from ssl_core.nets import Nets
 from ssl_core.pretrain import warn_of_small_batch
 from ssl_core.spec import FinetuneSpec, RunOrder, TrainPlan
 from ssl_core.splits import stratified
+from ssl_core.targets import TARGETS
 from ssl_core.tasks.base import Task
 from ssl_core.trainer import train
 
@@ -38,14 +39,13 @@ _EVALUATIONS = 20
 class Split:
     """Labelled samples of a source."""
 
-    source: Source
+    source: Restated
     modality: Modality
     indices: NDArray[np.int64]
 
-    def labels(self) -> Tensor:
-        """(len(indices),) int64."""
-        assert self.source.labels is not None
-        return torch.from_numpy(np.asarray(self.source.labels, dtype=np.int64)[self.indices])
+    def truth(self) -> dict[str, Tensor]:
+        """What they are labelled with, first dimension len(indices); see `Task.metrics`."""
+        return {name: torch.from_numpy(values) for name, values in self.source.truth(self.indices).items()}
 
 
 class TaskEvaluation:
@@ -63,7 +63,7 @@ class TaskEvaluation:
 
     def measure(self, nets: Nets) -> dict[str, float]:
         """`validation/…`."""
-        scores = self._task.metrics(predictions(self._task, nets, self._split), self._split.labels())
+        scores = self._task.metrics(predictions(self._task, nets, self._split), self._split.truth())
         return {f"validation/{name}": value for name, value in sorted(scores.items())}
 
     def warnings(self, metrics: dict[str, float]) -> dict[str, str]:
@@ -72,14 +72,29 @@ class TaskEvaluation:
 
 @torch.no_grad()
 def predictions(task: Task, nets: Nets, split: Split) -> dict[str, Tensor]:
-    """The task's outputs for a split, in its order and on the CPU."""
+    """The task's outputs for a split, in its order and on the CPU, filled up as `Task.metrics` says."""
     device = next(nets.parameters()).device
-    outputs: dict[str, Tensor] = {}
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for positions, batch in plain_batches(split.source, split.modality, split.indices, device):
         for name, value in task.predict(nets, batch).items():
-            whole = outputs.setdefault(name, torch.empty(len(split.indices), *value.shape[1:]))
-            whole[torch.from_numpy(positions)] = value.float().cpu()
-    return outputs
+            kept = value.float() if value.is_floating_point() else value
+            found.setdefault(name, []).append((torch.from_numpy(positions), kept.cpu()))
+    return {name: _whole(parts, len(split.indices)) for name, parts in found.items()}
+
+
+def _whole(parts: list[tuple[Tensor, Tensor]], count: int) -> Tensor:
+    """(count, ...) of batches (B, ...) and the rows where theirs stand; what is beyond a batch's size is filled up."""
+    first = parts[0][1]
+    sizes = [max(part.shape[axis] for _, part in parts) for axis in range(1, first.ndim)]
+    fill = float("nan") if first.is_floating_point() else 0 if first.dtype == torch.bool else -1
+    whole = torch.full((count, *sizes), fill, dtype=first.dtype)
+    for rows, part in parts:
+        if part.shape[1:] == whole.shape[1:]:
+            whole[rows] = part
+            continue
+        inside: list[Any] = [rows, *(slice(size) for size in part.shape[1:])]
+        whole[tuple(inside)] = part
+    return whole
 
 
 def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[str, Any]:
@@ -147,7 +162,7 @@ def _begin(task: Task, nets: Nets, split: Split) -> bool:
 class _Start:
     """What a run begins with: data and the encoder's shape, the base model's where there is one."""
 
-    source: Source
+    source: Restated
     modality: Modality
     facts: dict[str, Any]
     tokenizer: Path | None
@@ -165,24 +180,38 @@ def _open(order: RunOrder, spec: FinetuneSpec, base: BaseModel | None, context: 
     tokenizer = folder / "tokenizer.json"
     # What the encoder was built with, but the stored size of these pictures.
     facts = source.facts if base is None else {**base.facts, **{k: v for k, v in source.facts.items() if k == "side"}}
-    return _Start(
-        Restated(source, facts, source.classes), modality, facts, tokenizer if tokenizer.exists() else None, backbone
-    )
+    labelled = _labelled(spec.task, source, facts, folder)
+    return _Start(labelled, modality, facts, tokenizer if tokenizer.exists() else None, backbone)
+
+
+def _labelled(
+    task: Task, source: Source, facts: dict[str, Any], folder: Path, classes: list[str] | None = None
+) -> Restated:
+    """A source with what the task learns from, counted in `classes`, or in its own.
+
+    Raises:
+        SpecError: `no_targets`.
+    """
+    if task.target == "label":
+        return Restated(source, facts, source.classes if classes is None else classes)
+    kind = TARGETS[task.target]
+    if not kind.is_in(folder):
+        raise SpecError("no_targets", f"{task.name} learns from {kind.columns[0]}, and no row has them", "dataset")
+    targets = kind.open(folder, classes)
+    return Restated(source, facts, targets.classes, targets)
 
 
 def _splits(order: RunOrder, spec: FinetuneSpec, start: _Start, context: RunContext) -> tuple[Split, Split]:
     """Training and validation samples; validation may be empty, and a message then says so."""
     source, modality = start.source, start.modality
-    if source.labels is None or len(source.classes) < 2:
+    labels = source.groups()
+    if not bool((labels >= 0).any()) or len(source.classes) < spec.task.least_classes:
         raise SpecError("no_classes", "the dataset needs labelled rows of at least two classes", "dataset")
-    labels = np.asarray(source.labels, dtype=np.int64)
     if spec.validation_dataset is not None:
         folder = Path(order.datasets[spec.validation_dataset])
         shards = prepared(modality, folder, Path(order.cache), start.tokenizer, context)
-        other = Restated(modality.open(shards), start.facts, source.classes)
-        known = (
-            np.flatnonzero(np.asarray(other.labels) >= 0) if other.labels is not None else np.empty(0, dtype=np.int64)
-        )
+        other = _labelled(spec.task, modality.open(shards), start.facts, shards, source.classes)
+        known = np.flatnonzero(other.groups() >= 0)
         if not len(known):
             text = f"no row of it has one of the training labels ({', '.join(source.classes[:20])})"
             raise SpecError("no_classes", text, "validation_dataset")
@@ -201,15 +230,16 @@ def _score(task: Task, nets: Nets, split: Split, context: RunContext, step: int)
     """The task's metrics on a split, and a `sample` with the confusion matrix (up to 100 classes)."""
     context.emit("stage", stage="evaluating")
     nets.eval()
-    outputs, classes = predictions(task, nets, split), split.source.classes
-    if "probabilities" in outputs and len(classes) <= 100 and distributed.is_main():
+    outputs, truth, classes = predictions(task, nets, split), split.truth(), split.source.classes
+    calls = task.calls(outputs, truth)
+    if calls is not None and len(classes) <= 100 and distributed.is_main():
         counts = torch.zeros(len(classes), len(classes), dtype=torch.int64)
-        guesses = outputs["probabilities"].argmax(1)
-        counts.index_put_((split.labels(), guesses), torch.ones_like(guesses), accumulate=True)
+        called, true = calls
+        counts.index_put_((true, called), torch.ones_like(called), accumulate=True)
         (context.workdir / "samples").mkdir(exist_ok=True)
         path = "samples/confusion.json"
         write_json(context.workdir / path, {"classes": classes, "counts": counts.tolist()})
         caption = "counts[i][j]: samples of class i that were called class j"
         kind = "application/json"
         context.emit("sample", step=step, name="confusion", path=path, media_type=kind, caption=caption)
-    return dict(sorted(task.metrics(outputs, split.labels()).items()))
+    return dict(sorted(task.metrics(outputs, truth).items()))

@@ -27,12 +27,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_core.backbones import FAMILIES, EncoderSpec
-from ssl_core.batch import Batch, Inputs, Tokens
+from ssl_core.batch import Batch, Inputs, Tokens, targets_of
 from ssl_core.durable import fault_of, read_manifest
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import CheckpointError, DataError, SpecError
 from ssl_core.modalities import AnyModality, Modality
 from ssl_core.nets import Nets
+from ssl_core.targets.base import TARGET
 from ssl_core.tasks import AnyTask, Task
 
 Pooling = Literal["mean", "cls", "max"]
@@ -86,7 +87,10 @@ class LoadedModel:
         for number, item in enumerate(items):
             _check_kind(item, number, self.modality)
         try:
-            raw = self.modality.collate(list(items), self.folder)
+            raw = {**self.modality.collate(list(items), self.folder)}
+            if self.task is not None:
+                known = self.task.served(self.modality, list(items), self.folder)
+                raw |= {TARGET + name: torch.from_numpy(values) for name, values in known.items()}
         except DataError as error:
             raise DataError(error.code, error.message, _as_input(error.param)) from error
         lengths = raw.get("lengths")
@@ -113,7 +117,7 @@ class LoadedModel:
         vectors = np.empty((len(samples), self.embed_dim), dtype=np.float32)
         for batch in _batches(samples, self.batch_tokens):
             with torch.inference_mode():
-                pooled = _pooled(self.nets, self._inputs([samples[at] for at in batch]), pooling)
+                pooled = _pooled(self.nets, self._inputs(self._raw([samples[at] for at in batch])), pooling)
             vectors[batch] = pooled.float().cpu().numpy()
         return vectors
 
@@ -130,8 +134,9 @@ class LoadedModel:
         for batch in _batches(samples, self.batch_tokens):
             seeds = torch.zeros(len(batch), dtype=torch.int64, device=self.device)
             with torch.inference_mode():
-                inputs = self._inputs([samples[at] for at in batch])
-                outputs = task.predict(self.nets, Batch(views=(inputs,), seeds=seeds))
+                raw = self._raw([samples[at] for at in batch])
+                inputs = self._inputs(raw)
+                outputs = task.predict(self.nets, Batch(views=(inputs,), seeds=seeds, targets=targets_of(raw)))
             outputs = {name: tensor.cpu() for name, tensor in outputs.items()}
             for row, at in enumerate(batch):
                 answers[at] = task.answer(outputs, row, self.classes)
@@ -157,9 +162,12 @@ class LoadedModel:
         read = iter(self.read(unread) if unread else [])
         return [item if isinstance(item, Sample) else next(read) for item in items]
 
-    def _inputs(self, samples: list[Sample]) -> Inputs:
-        raw = {name: _stack([sample.raw[name] for sample in samples]).to(self.device) for name in samples[0].raw}
-        return self.modality.view("plain", raw, torch.zeros(len(samples), dtype=torch.int64, device=self.device))
+    def _raw(self, samples: list[Sample]) -> dict[str, Tensor]:
+        return {name: _stack([sample.raw[name] for sample in samples]).to(self.device) for name in samples[0].raw}
+
+    def _inputs(self, raw: Mapping[str, Tensor]) -> Inputs:
+        count = len(next(iter(raw.values())))
+        return self.modality.view("plain", raw, torch.zeros(count, dtype=torch.int64, device=self.device))
 
 
 def load(folder: Path | str, device: str = "cpu") -> LoadedModel:

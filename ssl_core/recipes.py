@@ -28,6 +28,7 @@ from ssl_core.modalities import MODALITIES
 from ssl_core.modalities.base import Modality
 from ssl_core.objectives.base import Objective
 from ssl_core.spec import Budget, DatasetFacts, FinetuneSpec, ModelFacts, PretrainSpec
+from ssl_core.targets import TARGETS
 from ssl_core.tasks.base import Task
 
 __all__ = ["Estimate", "estimate", "resolve"]
@@ -155,11 +156,20 @@ def _check_backbone(learner: Objective | Task, backbone: EncoderSpec, modality: 
 
 
 def _check_labels(spec: FinetuneSpec, dataset: DatasetFacts) -> None:
-    if dataset.labelled < 2 or len(dataset.classes) < 2:
-        found = ", ".join(dataset.classes) or "none"
+    task = spec.task
+    known = task.labels(dataset)
+    if task.target != "label" and known.rows < 2:
+        column = TARGETS[task.target].columns[0]
         text = (
-            f"{spec.task.name} needs labelled rows of at least two classes; "
-            f"this dataset has {dataset.labelled} labelled rows, classes: {found}"
+            f"{task.name} learns from {column}, which {known.rows} rows of this dataset have; at least 2 are needed. "
+            f'Which column holds them is said at upload: columns={{"{column}": "..."}}'
+        )
+        raise SpecError("no_targets", text, "dataset")
+    if known.rows < 2 or len(known.classes) < task.least_classes:
+        found = ", ".join(known.classes[:20]) or "none"
+        text = (
+            f"{task.name} needs labelled rows of at least two classes; "
+            f"this dataset has {known.rows} labelled rows, classes: {found}"
         )
         raise SpecError("no_classes", text, "dataset")
 
@@ -191,8 +201,9 @@ def _finetune(spec: FinetuneSpec, dataset: DatasetFacts, modality: Modality, bac
         # A probe is solved, not stopped early: it has no use for labels held out.
         probe = getattr(spec.task, "mode", "") == "linear_probe"
         fraction = 0.0 if probe or spec.validation_dataset is not None else 0.2
-    kept = max(2, round(dataset.labelled * (1 - fraction)))
-    batch = _batch_size(spec.batch_size, 32, dataset.labelled)
+    labelled = spec.task.labels(dataset).rows
+    kept = max(2, round(labelled * (1 - fraction)))
+    batch = _batch_size(spec.batch_size, 32, labelled)
     budget = spec.budget or Budget(steps=max(100, min(3_000, math.ceil(40 * kept / batch))))
     filled = _training(spec, modality, backbone) | {
         "batch_size": batch,
@@ -232,14 +243,15 @@ def _batch_size(given: int | None, usual: int, rows: int | None) -> int:
 
 
 def _labelled(spec: FinetuneSpec, dataset: DatasetFacts) -> int:
-    return max(1, round(dataset.labelled * (1 - (spec.validation_fraction or 0.0))))
+    return max(1, round(spec.task.labels(dataset).rows * (1 - (spec.validation_fraction or 0.0))))
 
 
 def _memory(
     spec: PretrainSpec | FinetuneSpec, learner: Objective | Task, modality: Modality, backbone: EncoderSpec
 ) -> int:
     batch = math.ceil((spec.batch_size or 1) / spec.resources.processes)
-    return memory_bytes(backbone, modality, batch, learner.views, spec.precision == "bf16")
+    layers = learner.decoder_layers(backbone) if isinstance(learner, Objective) else 0
+    return memory_bytes(backbone, modality, batch, learner.views, spec.precision == "bf16", layers)
 
 
 def _check_memory(

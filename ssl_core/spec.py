@@ -238,6 +238,15 @@ class TrainPlan(Value):
         )
 
 
+class TargetFacts(Value):
+    """What is known of one target (`ssl_core.targets`) of a dataset."""
+
+    rows: int = Field(description="rows that have it")
+    classes: list[str] = Field(default_factory=list)
+    class_counts: dict[str, int] = Field(default_factory=dict)
+    numbers: dict[str, float] = Field(default_factory=dict, description="what else its kind measures")
+
+
 class DatasetFacts(Value):
     """What a recipe and validation know of a dataset (from its ingest result)."""
 
@@ -252,6 +261,7 @@ class DatasetFacts(Value):
     height: int = Field(default=0, description="image: median height in pixels")
     channels: int = Field(default=0, description="image: 1 where every picture is grey, else 3")
     numbers: dict[str, int] = Field(default_factory=dict, description="what else a modality's recipe asks for")
+    targets: dict[str, TargetFacts] = Field(default_factory=dict, description="what rows have beside a class label")
 
 
 class ModelFacts(Value):

@@ -14,6 +14,7 @@ from app.protocol import parse_json
 from app.validation import refusal
 from ssl_core.modalities import COLUMNS, MODALITIES
 from ssl_core.spec import Metadata
+from ssl_core.targets import TARGET_COLUMNS
 
 _EXAMPLE: dict[str, Any] = {
     "id": "ds_01jd3w8m6k", "object": "dataset", "created_at": 1767225600, "name": "forum posts",
@@ -23,7 +24,7 @@ _EXAMPLE: dict[str, Any] = {
 }  # fmt: skip
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 ColumnName = Annotated[str, Field(min_length=1, max_length=255)]
-OUR_COLUMNS = ("label", "file_name", *COLUMNS)
+OUR_COLUMNS = ("label", "file_name", *COLUMNS, *TARGET_COLUMNS)
 """What an owner may say which column of theirs is."""
 if TYPE_CHECKING:
     OurColumn: TypeAlias = str

@@ -24,7 +24,7 @@ from ssl_core.spec import DatasetFacts, IngestSpec
 Status = Literal["uploaded", "ingesting", "ready", "invalid"]
 Purpose = Literal["fine-tune", "pretrain", "batch"]
 _ID = re.compile(r"ds_[0-9a-z]{1,37}")
-_FACTS = ("classes", "class_counts", "characters", "width", "height", "channels", "numbers")
+_FACTS = ("classes", "class_counts", "characters", "width", "height", "channels", "numbers", "targets")
 
 
 class StoredFile(TypedDict):

@@ -19,7 +19,9 @@ from app.models import service as models
 from app.settings import Settings
 from ssl_core.errors import SpecError
 from ssl_core.recipes import Estimate, estimate, resolve
-from ssl_core.spec import DatasetFacts, ExportSpec, FinetuneSpec, PretrainSpec
+from ssl_core.spec import DatasetFacts, ExportSpec, FinetuneSpec, PretrainSpec, TargetFacts
+from ssl_core.tasks import Task
+from ssl_core.tasks.classification import Classification
 
 RESEND_MS = 10 * 60_000
 """A client's own retry comes within seconds; an equal body after this long is a wish for another run."""
@@ -87,11 +89,12 @@ def plan(session: Session, project_id: str, spec: UserSpec, cpu: Literal["fp32",
     inputs = [_dataset(session, "dataset", spec.dataset)]
     if isinstance(spec, PretrainSpec):
         if spec.probe is not None:
-            _check_labelled(session, project_id, spec.probe.dataset, dataset, "probe.dataset")
+            _check_beside(session, project_id, (spec.probe.dataset, "probe.dataset"), dataset, Classification())
             inputs.append(_dataset(session, "probe", spec.probe.dataset))
     elif spec.validation_dataset is not None:
-        held_out = _check_labelled(session, project_id, spec.validation_dataset, dataset, "validation_dataset")
-        _check_classes(held_out, dataset)
+        named = spec.validation_dataset, "validation_dataset"
+        held_out = _check_beside(session, project_id, named, dataset, spec.task)
+        _check_classes(held_out, spec.task.labels(dataset))
         inputs.append(_dataset(session, "validation", spec.validation_dataset))
     if spec.model is not None:
         inputs.append(InputRef("model", spec.model, models.digest_and_files(session, spec.model)[0]))
@@ -112,20 +115,23 @@ def _dataset(session: Session, role: service.Role, dataset_id: str) -> InputRef:
     return InputRef(role, dataset_id, datasets.digest_and_files(session, dataset_id)[0])
 
 
-def _check_labelled(
-    session: Session, project_id: str, dataset_id: str, beside: DatasetFacts, param: str
-) -> DatasetFacts:
+def _check_beside(
+    session: Session, project_id: str, named: tuple[str, str], beside: DatasetFacts, task: Task
+) -> TargetFacts:
+    """What a dataset for scoring has of the task's labels; `named`: its id, and the field that says it."""
+    dataset_id, param = named
     facts = datasets.facts(session, project_id, dataset_id, param)
     if facts.modality != beside.modality:
         message = f"{dataset_id} is {facts.modality} and the training data is {beside.modality}."
         raise Unprocessable("modality_mismatch", message, param)
-    if facts.labelled < 2:
-        message = f"{dataset_id} has {facts.labelled} labelled rows; scoring needs at least 2."
+    labels = task.labels(facts)
+    if labels.rows < 2:
+        message = f"{dataset_id} has {labels.rows} labelled rows; scoring needs at least 2."
         raise Unprocessable("no_labels", message, param)
-    return facts
+    return labels
 
 
-def _check_classes(held_out: DatasetFacts, dataset: DatasetFacts) -> None:
+def _check_classes(held_out: TargetFacts, dataset: TargetFacts) -> None:
     unknown = sorted(set(held_out.classes) - set(dataset.classes))
     if unknown:
         message = f"It has classes that the training data has not: {', '.join(unknown[:5])}."

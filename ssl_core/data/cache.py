@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ssl_core.context import RunContext, Stopped
+from ssl_core.data import rows
 from ssl_core.durable import read_manifest, sha256
 from ssl_core.modalities.base import Modality
+from ssl_core.targets import TARGETS
 
 _READY = "ready"
 
@@ -44,6 +46,8 @@ def prepared(modality: Modality, dataset: Path, cache: Path, tokenizer: Path | N
                 raise Stopped(reason)
 
         modality.prepare(dataset, temp, tokenizer, tell)
+        for name in rows.profile(dataset).get("targets", {}):
+            TARGETS[name].write(dataset, temp, modality)
         (temp / _READY).touch()
         temp.rename(final)
     return final

@@ -77,13 +77,13 @@ def open_upload(upload: Upload) -> Reading:
 
 def _ingest(upload: Upload, out: Path, context: RunContext) -> dict[str, Any]:
     reading = open_upload(upload)
-    measured = profile.Profile(reading.modality)
+    measured = profile.Profile(reading.modality, reading.targets.by_name)
     told = _Progress(context)
     if reading.ignored:
         text = f"columns that nothing was taken from: {', '.join(reading.ignored[:20])}"
         context.emit("message", level="info", code="columns_ignored", message=text[:1000])
     good = 0
-    with RowWriter(out, reading.modality) as writer:
+    with RowWriter(out, reading.modality, reading.targets.by_name) as writer:
         for row in reading.rows:
             columns = _accepted(row, measured, upload.bad)
             if columns is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_core.errors import DataError
+from ssl_core.targets import TARGETS, Target
 
 if TYPE_CHECKING:
     from ssl_core.modalities.base import Modality
@@ -27,11 +28,13 @@ class Row:
         content: by column of its modality: UTF-8 of a text, the bytes of a picture file.
         label: its class, or None.
         source: `file:row`, where it came from.
+        targets: canonical values by name of the target; a target that the upload has not is absent.
     """
 
     content: dict[str, bytes]
     label: str | None
     source: str
+    targets: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,7 +79,8 @@ class Reading:
         rows: the good ones, in the order of the file.
         total: units of work in the whole upload (bytes or files).
         done: units so far.
-        ignored: columns of a table that are neither content nor label.
+        ignored: columns of a table that are neither content nor label nor target.
+        targets: which its rows have.
     """
 
     modality: type[Modality]
@@ -84,6 +88,68 @@ class Reading:
     total: int
     done: int = 0
     ignored: list[str] = field(default_factory=list)
+    targets: TargetColumns = field(default_factory=lambda: TargetColumns({}))
+
+
+@dataclass(frozen=True)
+class TargetColumns:
+    """Where an upload has its targets: their columns by ours, by name of the target."""
+
+    by_name: dict[str, dict[str, str]]
+
+    @classmethod
+    def found(cls, modality: type[Modality], found: list[str], mapping: dict[str, str]) -> TargetColumns:
+        """Those that the mapping names, else what uploads usually call them; no column is taken twice.
+
+        Raises:
+            DataError: `missing_column`; `unsupported_target` where the mapping wants one that the modality cannot have.
+        """
+        taken = set(mapping.values())
+        for ours, column in modality.columns.items():
+            taken.add(choose_column(ours, found, mapping, column.usual) or "")
+        taken.add(choose_column("label", found, mapping, LABEL_COLUMNS) or "")
+        chosen = {}
+        for name, kind in TARGETS.items():
+            columns = cls._of(kind, modality, [each for each in found if each not in taken], (found, mapping))
+            if columns:
+                chosen[name] = columns
+                taken.update(columns.values())
+        return cls(chosen)
+
+    @staticmethod
+    def _of(
+        kind: type[Target], modality: type[Modality], free: list[str], told: tuple[list[str], dict[str, str]]
+    ) -> dict[str, str]:
+        found, mapping = told
+        usual, first = kind.usual(modality), kind.columns[0]
+        if not usual:
+            if first in mapping:
+                name = modality.model_fields["name"].default
+                message = f"rows of {name} cannot have {first}; leave it out"
+                raise DataError("unsupported_target", message, f"columns.{first}")
+            return {}
+        chosen = {}
+        for ours in kind.columns:
+            names = usual.get(ours, ())
+            theirs = choose_column(ours, found, mapping, ()) or choose_column(ours, free, {}, names)
+            if theirs is not None:
+                chosen[ours] = theirs
+        return chosen if first in chosen else {}
+
+    def read(
+        self, values: Mapping[str, Any], content: Mapping[str, bytes], modality: type[Modality]
+    ) -> dict[str, Any]:
+        """Canonical values of a row, `values` by their columns. Raises DataError."""
+        return {
+            name: TARGETS[name].read(
+                {ours: values.get(theirs) for ours, theirs in columns.items()}, content, modality
+            )
+            for name, columns in self.by_name.items()
+        }
+
+    def theirs(self) -> list[str]:
+        """Every column of the upload that they are read from."""
+        return [theirs for columns in self.by_name.values() for theirs in columns.values()]
 
 
 def clean_label(value: Any) -> str | None:
@@ -139,7 +205,9 @@ def claimed(candidates: list[type[Modality]], found: list[str], mapping: dict[st
     return max(fitting, key=lambda one: len(one.columns), default=spare)
 
 
-def left_over(modality: type[Modality], found: list[str], mapping: dict[str, str]) -> list[str]:
+def left_over(
+    modality: type[Modality], found: list[str], mapping: dict[str, str], targets: TargetColumns
+) -> list[str]:
     """Columns that no row takes anything from."""
     wanted = {**{ours: column.usual for ours, column in modality.columns.items()}, "label": LABEL_COLUMNS}
     taken = {
@@ -147,6 +215,7 @@ def left_over(modality: type[Modality], found: list[str], mapping: dict[str, str
         for ours, usual in wanted.items()
         if mapping.get(ours) in (None, *found)
     }
+    taken.update(targets.theirs())
     return [name for name in found if name not in taken] if len(found) > 1 else []
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssl_core import distributed
-from ssl_core.batch import Batch
+from ssl_core.batch import Batch, targets_of
 from ssl_core.estimates import tokens_read
 from ssl_core.modalities.base import Modality, Source, Unit
 from ssl_core.rng import sample_seeds
@@ -141,7 +141,7 @@ def make_batch(modality: Modality, views: tuple[str, ...], part: Slice, device: 
     raw = {name: move(tensor) for name, tensor in part.raw.items()}
     seeds = move(part.seeds)
     made = tuple(modality.view(name, raw, seeds, index) for index, name in enumerate(views))
-    return Batch(made, seeds, None if part.labels is None else move(part.labels))
+    return Batch(made, seeds, None if part.labels is None else move(part.labels), targets_of(raw))
 
 
 class Prefetch:

@@ -10,6 +10,7 @@ from ssl_core.data.intake import (
     LABEL_COLUMNS,
     Reading,
     Row,
+    TargetColumns,
     Upload,
     choose_column,
     claimed,
@@ -42,7 +43,8 @@ def read(upload: Upload, candidates: list[type[Modality]]) -> Reading:
     content = content_columns(modality, names, upload.columns)
     label = choose_column("label", names, upload.columns, LABEL_COLUMNS)
     reading = Reading(modality, iter(()), total=file.metadata.num_rows)
-    reading.ignored = left_over(modality, names, upload.columns)
+    reading.targets = TargetColumns.found(modality, names, upload.columns)
+    reading.ignored = left_over(modality, names, upload.columns, reading.targets)
     reading.rows = _rows(upload, reading, file, (content, label))
     return reading
 
@@ -83,7 +85,7 @@ def _rows(
     upload: Upload, reading: Reading, file: Any, names: tuple[dict[str, str], str | None]
 ) -> Iterator[Row]:
     content, label = names
-    columns = [*content.values()] if label is None else [*content.values(), label]
+    columns = [*content.values(), *([] if label is None else [label]), *reading.targets.theirs()]
     batches = file.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False)
     most = max(SMALL, MAX_RATIO * upload.path.stat().st_size)
     unpacked = 0
@@ -92,7 +94,8 @@ def _rows(
         labels = values[label] if label is not None else [None] * len(batch)
         for at, name in enumerate(labels):
             reading.done += 1
-            row = _row(upload, reading, {ours: values[theirs][at] for ours, theirs in content.items()}, name)
+            cells = {column: values[column][at] for column in columns}
+            row = _row(upload, reading, ({ours: cells[theirs] for ours, theirs in content.items()}, cells), name)
             if row is not None:
                 unpacked += sum(map(len, row.content.values()))
                 yield row
@@ -107,9 +110,14 @@ def _python(batch: Any) -> dict[str, list[Any]]:
     return values
 
 
-def _row(upload: Upload, reading: Reading, values: dict[str, Any], label: Any) -> Row | None:
+def _row(
+    upload: Upload, reading: Reading, values: tuple[dict[str, Any], dict[str, Any]], label: Any
+) -> Row | None:
+    """`values`: the content by our columns, and everything by theirs."""
     try:
-        return Row(reading.modality.from_row(values), clean_label(label), f"{upload.name}:{reading.done}")
+        content = reading.modality.from_row(values[0])
+        targets = reading.targets.read(values[1], content, reading.modality)
+        return Row(content, clean_label(label), f"{upload.name}:{reading.done}", targets)
     except DataError as error:
         upload.bad.add(upload.name, reading.done, error)
         return None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ssl_core.data import duplicates
 from ssl_core.errors import DataError
+from ssl_core.targets import TARGETS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,8 +66,9 @@ def _near(marked: NDArray[np.bool_], fingerprints: array[int]) -> int:
 class Profile:
     """Rows in, their canonical columns out; at the end a summary."""
 
-    def __init__(self, modality: type[Modality]) -> None:
+    def __init__(self, modality: type[Modality], targets: Iterable[str] = ()) -> None:
         self._modality = modality
+        self._targets = {name: TARGETS[name].tally() for name in targets}
         self._labels = _Labels()
         self._lengths, self._hashes = array("i"), array("q")
         self._measures = {name: array("i") for name in modality.measures}
@@ -78,6 +81,8 @@ class Profile:
         seen = self._modality.examine(row.content)
         told = {"label": row.label, "source": row.source}
         self._labels.add(row.label)
+        for name, tally in self._targets.items():
+            tally.add(row.targets[name])
         self._lengths.append(seen.length)
         self._hashes.append(duplicates.fingerprint(b"".join(row.content.values())))
         for name, numbers in self._measures.items():
@@ -85,8 +90,9 @@ class Profile:
         if len(self._sketches) < duplicates.SKETCHED_ROWS:
             self._sketches.append(seen.sketch())
         if len(self.preview) < PREVIEW_ROWS:
-            self.preview.append({**seen.preview(), **told})
-        return {**seen.columns, **told}
+            labelled = {name: TARGETS[name].preview(row.targets[name]) for name in self._targets}
+            self.preview.append({**seen.preview(), **told, **labelled})
+        return {**seen.columns, **told, **{name: row.targets[name] for name in self._targets}}
 
     def summary(self) -> dict[str, Any]:
         """`profile.json`, less the count of bad rows."""
@@ -97,4 +103,5 @@ class Profile:
             "exact_duplicates": duplicates.count_repeats(self._hashes),
             "near_duplicates": _near(self._modality.near(self._sketches), self._hashes),
             "near_duplicates_examined": len(self._sketches),
+            **({"targets": {name: tally.summary() for name, tally in self._targets.items()}} if self._targets else {}),
         }  # fmt: skip

@@ -93,6 +93,13 @@ def encode(chain: str | bytes) -> NDArray[np.uint8]:
     return ids
 
 
+def places(chains: list[str]) -> list[NDArray[np.int64]]:
+    """(residues,) the token of each residue of a chain, cleaned or as a caller sent it."""
+    import numpy as np
+
+    return [np.arange(len(clean(chain)), dtype=np.int64) for chain in chains]
+
+
 def tokenizer() -> Tokenizer:
     """The alphabet for the public `tokenizers` library: one token a letter of a cleaned chain, nothing around it."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ssl_core.modalities.base import Raw, Source, Unit
+from ssl_core.targets.base import TARGET
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from ssl_core.targets.base import Targets
 
 _CONSTANTS = ("mean", "std")
 
@@ -20,18 +23,38 @@ class Restated:
         source: prepared data.
         facts: of the model that will read it.
         classes: the model's classes; a label that is not among them becomes -1.
+        targets: what a document is labelled with instead of a class, and read with it.
     """
 
-    def __init__(self, source: Source, facts: dict[str, Any], classes: list[str]) -> None:
+    def __init__(
+        self, source: Source, facts: dict[str, Any], classes: list[str], targets: Targets | None = None
+    ) -> None:
         import numpy as np
 
         self._source = source
         self.facts = _restated(source.facts, facts)
         self.classes = classes
         self.labels: NDArray[np.int32] | None = None
-        if source.labels is not None:
+        self._targets = targets
+        if source.labels is not None and targets is None:
             table = [classes.index(name) if name in classes else -1 for name in source.classes]
             self.labels = np.asarray([*table, -1], dtype=np.int32)[np.asarray(source.labels)]
+
+    def groups(self) -> NDArray[np.int64]:
+        """(documents,) the class of each, or the stratum that its target says; -1 = nothing to learn from it."""
+        import numpy as np
+
+        if self._targets is not None:
+            return self._targets.groups()
+        if self.labels is None:
+            return np.full(self._source.count("document"), -1)
+        return np.asarray(self.labels, dtype=np.int64)
+
+    def truth(self, indices: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """What those documents are labelled with: the target's arrays, or `label` (B,) int64."""
+        if self._targets is not None:
+            return dict(self._targets.read(indices))
+        return {"label": self.groups()[indices]}
 
     def count(self, unit: Unit) -> int:
         return self._source.count(unit)
@@ -43,6 +66,8 @@ class Restated:
         import numpy as np
 
         raw = dict(self._source.read(unit, indices, seeds))
+        if self._targets is not None and unit == "document":
+            raw |= {TARGET + name: values for name, values in self._targets.read(indices).items()}
         for name, values in raw.items():
             side, _, constant = name.rpartition(".")
             if constant in _CONSTANTS:

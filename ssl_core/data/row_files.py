@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from ssl_core.targets import TARGETS
 
 if TYPE_CHECKING:
     from ssl_core.modalities.base import Modality
@@ -15,11 +18,12 @@ GROUP_ROWS = 8192
 
 
 class RowWriter:
-    """Appends rows to `rows-00000.parquet`, `rows-00001.parquet`, ... in a folder."""
+    """Appends rows to `rows-00000.parquet`, `rows-00001.parquet`, ... in a folder; `targets`: which they have."""
 
-    def __init__(self, folder: Path, modality: type[Modality]) -> None:
+    def __init__(self, folder: Path, modality: type[Modality], targets: Iterable[str] = ()) -> None:
         self._folder = folder
         self._modality = modality
+        self._targets = {name: TARGETS[name] for name in targets}
         self._rows: list[dict[str, Any]] = []
         self._held = 0
         self._written = 0
@@ -30,6 +34,7 @@ class RowWriter:
         """Take one row with its canonical columns."""
         self._rows.append(row)
         self._held += sum(len(row[name]) for name in self._modality.columns)
+        self._held += sum(kind.size(row[name]) for name, kind in self._targets.items())
         if self._held >= GROUP_BYTES or len(self._rows) >= GROUP_ROWS:
             self._flush()
 
@@ -41,6 +46,7 @@ class RowWriter:
             *((name, arrow.binary() if column.media else arrow.string()) for name, column in content),
             *((name, arrow.int32()) for name in self._modality.measures),
             ("label", arrow.string()), ("source", arrow.string()),
+            *((name, kind.arrow()) for name, kind in self._targets.items()),
         ])  # fmt: skip
 
     def _flush(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import IO, Any
 
 from ssl_core.data.intake import (
@@ -12,6 +13,7 @@ from ssl_core.data.intake import (
     MAX_TEXT_BYTES,
     Reading,
     Row,
+    TargetColumns,
     Upload,
     choose_column,
     claimed,
@@ -26,6 +28,8 @@ from ssl_core.modalities.base import Modality
 _TOO_LONG = f"a line has at most {MAX_TEXT_BYTES:,} bytes"
 # JSON may write one character as six.
 _LONGEST_JSON = 6 * MAX_TEXT_BYTES
+_LOOKED_AT = 20
+"""JSON lines whose fields are the columns of the file."""
 _ENCODING = "not valid UTF-8; save the file as UTF-8"
 
 
@@ -35,24 +39,33 @@ def read(upload: Upload, kind: str, candidates: list[type[Modality]]) -> Reading
     Raises:
         DataError: `missing_column`.
     """
-    found = _columns(upload, kind)
+    shown = _columns(upload, kind)
+    found = shown[0] if shown else []
     modality = claimed(candidates, found, upload.columns)
     reading = Reading(modality, iter(()), total=upload.path.stat().st_size)
-    reading.ignored = left_over(modality, found, upload.columns)
+    # The first of some labelled rows need not be labelled.
+    every = dict.fromkeys(name for row in shown for name in row)
+    reading.targets = TargetColumns.found(modality, list(every), upload.columns)
+    reading.ignored = left_over(modality, found, upload.columns, reading.targets)
     reading.rows = {"txt": _txt, "jsonl": _jsonl, "csv": _csv}[kind](upload, reading)
     return reading
 
 
-def _columns(upload: Upload, kind: str) -> list[str]:
-    """The columns that the first row shows; none where it is broken, which is reported when it is read."""
+def _columns(upload: Upload, kind: str) -> list[list[str]]:
+    """The columns of the header, or of each of the first lines; a broken one shows none and is reported when read."""
     if kind == "txt":
         return []
     with upload.path.open("rb") as file:
-        first = next((line for _, line in lines(file, _LONGEST_JSON) if line and line.strip()), b"")
-    try:
-        return list(json_object(_decoded(first))) if kind == "jsonl" else _header(upload, _decoded(first))[0]
-    except (DataError, csv.Error):
-        return []
+        full = (line for _, line in lines(file, _LONGEST_JSON) if line and line.strip())
+        first = list(islice(full, _LOOKED_AT if kind == "jsonl" else 1))
+    found: list[list[str]] = []
+    for line in first:
+        try:
+            shown = list(json_object(_decoded(line))) if kind == "jsonl" else _header(upload, _decoded(line))[0]
+        except (DataError, csv.Error):
+            shown = []
+        found.append(shown)
+    return found
 
 
 def _numbered(upload: Upload, reading: Reading, file: IO[bytes], longest: int) -> Iterator[tuple[int, bytes]]:
@@ -93,7 +106,7 @@ def _jsonl(upload: Upload, reading: Reading) -> Iterator[Row]:
                 continue
             try:
                 value = json_object(_decoded(line))
-                row = _from_object(value, reading.modality, upload.columns, f"{upload.name}:{number}")
+                row = _from_object(value, reading, upload.columns, f"{upload.name}:{number}")
             except DataError as error:
                 upload.bad.add(upload.name, number, error)
                 continue
@@ -116,8 +129,8 @@ def json_object(line: str) -> dict[str, Any]:
     return value
 
 
-def _from_object(value: dict[str, Any], modality: type[Modality], columns: dict[str, str], source: str) -> Row:
-    found, content = list(value), {}
+def _from_object(value: dict[str, Any], reading: Reading, columns: dict[str, str], source: str) -> Row:
+    found, content, modality = list(value), {}, reading.modality
     for ours, column in modality.columns.items():
         theirs = columns.get(ours) or choose_column(ours, found, {}, column.usual) or ours
         if theirs not in value:
@@ -125,7 +138,8 @@ def _from_object(value: dict[str, Any], modality: type[Modality], columns: dict[
             raise DataError("missing_field", f"the row has no `{theirs}`; its fields: {listed}"[:500])
         content[ours] = value[theirs]
     label = columns.get("label") or choose_column("label", found, {}, LABEL_COLUMNS)
-    return Row(modality.from_row(content), clean_label(value.get(label)) if label else None, source)
+    cleaned, called = modality.from_row(content), clean_label(value.get(label)) if label else None
+    return Row(cleaned, called, source, reading.targets.read(value, cleaned, modality))
 
 
 def _csv(upload: Upload, reading: Reading) -> Iterator[Row]:
@@ -144,7 +158,9 @@ def _csv(upload: Upload, reading: Reading) -> Iterator[Row]:
             try:
                 values = _values(record, header)
                 content = reading.modality.from_row({ours: values[theirs] for ours, theirs in columns.items()})
-                row = Row(content, None if label is None else clean_label(values[label]), f"{upload.name}:{number}")
+                called = None if label is None else clean_label(values[label])
+                targets = reading.targets.read(values, content, reading.modality)
+                row = Row(content, called, f"{upload.name}:{number}", targets)
             except DataError as error:
                 upload.bad.add(upload.name, number, error)
                 continue

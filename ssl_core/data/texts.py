@@ -17,11 +17,13 @@ _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
 def clean(value: Any) -> bytes:
-    """UTF-8 of a document.
+    """UTF-8 of a document; a list of words is one with spaces between them.
 
     Raises:
         DataError: `wrong_type`, `empty_text`, `encoding_error` (not Unicode, or a NUL), `line_too_long`.
     """
+    if isinstance(value, list):
+        value = _joined(value)
     if not isinstance(value, str):
         raise DataError("wrong_type", f"the text is a {type(value).__name__}, a string is needed")
     try:
@@ -35,6 +37,16 @@ def clean(value: Any) -> bytes:
     if not data.strip():
         raise DataError("empty_text", "the text is empty")
     return data
+
+
+def _joined(words: list[Any]) -> str:
+    for place, word in enumerate(words, 1):
+        if not isinstance(word, str):
+            raise DataError("wrong_type", f"word {place} is a {type(word).__name__}, a string is needed")
+        if len(word.split()) != 1:
+            message = f"word {place} is {word[:40]!r}; a word is not empty and holds no white space"
+            raise DataError("wrong_type", message)
+    return " ".join(words)
 
 
 def from_member(member: Member) -> bytes:

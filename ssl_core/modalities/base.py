@@ -111,6 +111,8 @@ class Modality(Value):
     """The recipe's batch size of each unit, on a CPU and on a GPU."""
     partial: ClassVar[bool] = False
     """An item to embed may have some of the columns only."""
+    part: ClassVar[str] = ""
+    """What a row's content consists of that can have a tag each, such as `word`; empty = nothing."""
     has_lengths: ClassVar[bool] = False
     """Samples are sequences of tokens: budgets and rates count these, not samples."""
     views: ClassVar[dict[str, Unit]]
@@ -166,6 +168,20 @@ class Modality(Value):
         import numpy as np
 
         return np.zeros(len(sketches), dtype=np.bool_)
+
+    @classmethod
+    def parts(cls, content: Mapping[str, bytes]) -> int:
+        """How many `part`s a row's content has."""
+        raise NotImplementedError
+
+    def first_tokens(self, items: list[Any], folder: Path) -> list[NDArray[np.int64]]:
+        """(parts,) of each item, at which token each of its parts begins; never descending.
+
+        Args:
+            items: contents of canonical rows, or what `collate` takes.
+            folder: of prepared shards or a model: it holds the tokenizer.
+        """
+        raise NotImplementedError
 
     def prepare(self, dataset: Path, out: Path, tokenizer: Path | None, progress: Callable[[int, int], None]) -> None:
         """Write shards of a canonical dataset folder to `out`. `tokenizer`: reuse this one instead of training it."""

@@ -44,6 +44,7 @@ class ProteinModality(Modality):
     columns: ClassVar[dict[str, Column]] = {
         "protein": Column(usual=("protein", "sequence", "protein_sequence", "seq", "residues", "primary"))
     }
+    part: ClassVar[str] = "residue"
     has_lengths: ClassVar[bool] = True
     families: ClassVar[tuple[str, ...]] = ("transformer",)
     batches: ClassVar[dict[Unit, tuple[int, int]]] = {"row": (16, 128), "document": (64, 256)}
@@ -98,6 +99,17 @@ class ProteinModality(Modality):
         from ssl_core.data import duplicates
 
         return duplicates.near_texts(sketches, duplicates.SIMILAR_CHAINS)
+
+    @classmethod
+    def parts(cls, content: Mapping[str, bytes]) -> int:
+        """Residues."""
+        return len(content["protein"])
+
+    def first_tokens(self, items: list[Any], folder: Path) -> list[NDArray[np.int64]]:
+        """A residue is a token."""
+        from ssl_core.data import residues
+
+        return residues.places(items)
 
     def prepare(self, dataset: Path, out: Path, tokenizer: Path | None, progress: Callable[[int, int], None]) -> None:
         """See `ssl_core.data.protein_shards.prepare`; the alphabet is fixed, so a tokenizer means nothing here."""

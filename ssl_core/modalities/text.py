@@ -58,8 +58,11 @@ class TextModality(Modality):
     formats: ClassVar[tuple[str, ...]] = (
         ".txt", ".jsonl", ".csv", ".tsv", ".parquet", ".zip", ".tar", ".tar.gz", ".tgz",
     )  # fmt: skip
-    columns: ClassVar[dict[str, Column]] = {"text": Column(usual=("text", "content", "document", "sentence", "body"))}
+    columns: ClassVar[dict[str, Column]] = {
+        "text": Column(usual=("text", "content", "document", "sentence", "body", "words", "tokens"))
+    }
     catch_all: ClassVar[bool] = True
+    part: ClassVar[str] = "word"
     has_lengths: ClassVar[bool] = True
     families: ClassVar[tuple[str, ...]] = ("transformer",)
     views: ClassVar[dict[str, Unit]] = {"packed": "row", "plain": "document", "span": "document"}
@@ -123,6 +126,17 @@ class TextModality(Modality):
         from ssl_core.data import duplicates
 
         return duplicates.near_texts(sketches)
+
+    @classmethod
+    def parts(cls, content: Mapping[str, bytes]) -> int:
+        """Words: what white space separates."""
+        return len(content["text"].decode("utf-8").split())
+
+    def first_tokens(self, items: list[Any], folder: Path) -> list[NDArray[np.int64]]:
+        """See `ssl_core.data.words.first_tokens`."""
+        from ssl_core.data import words
+
+        return words.first_tokens(items, folder / "tokenizer.json", self.special_tokens)
 
     def prepare(self, dataset: Path, out: Path, tokenizer: Path | None, progress: Callable[[int, int], None]) -> None:
         """See `ssl_core.data.text_shards.prepare`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ssl_core.values import Value
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from ssl_core.backbones import EncoderSpec
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from ssl_core.encoders.base import Encoder
     from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
+    from ssl_core.spec import DatasetFacts, TargetFacts
 
 
 class Task(Value):
@@ -28,8 +31,20 @@ class Task(Value):
     views: ClassVar[tuple[str, ...]]
     """The training view; evaluation and prediction use the modality's `plain` view."""
     paper: ClassVar[str] = ""
+    target: ClassVar[str] = "label"
+    """What it learns from: `label`, the rows' classes, or a name of `ssl_core.targets`."""
+    least_classes: ClassVar[int] = 2
+    """That a dataset must have; 0 where the target has no classes."""
     best_metric: ClassVar[str]
     """The held-out metric that early stopping watches; higher is better."""
+
+    def labels(self, dataset: DatasetFacts) -> TargetFacts:
+        """What a dataset has of this task's target; no rows where it has none."""
+        from ssl_core.spec import TargetFacts
+
+        if self.target != "label":
+            return dataset.targets.get(self.target, TargetFacts(rows=0))
+        return TargetFacts(rows=dataset.labelled, classes=dataset.classes, class_counts=dataset.class_counts)
 
     def training_views(self, modality: Modality) -> tuple[str, ...]:
         """`views`, each replaced by `plain` where the modality does not have it."""
@@ -48,7 +63,7 @@ class Task(Value):
 
         Args:
             nets: on the training device.
-            batches: plain views of the whole training split, with labels; to be walked at most once.
+            batches: plain views of the whole training split, with what it learns from; to be walked at most once.
 
         Returns:
             True where the task is solved and no step is left to train: evaluate and export.
@@ -62,13 +77,35 @@ class Task(Value):
     def after_step(self, nets: Nets, progress: float) -> None:
         """As for an objective."""
 
+    def served(self, modality: Modality, items: list[Any], folder: Path) -> dict[str, NDArray[Any]]:
+        """What `predict` must know of items beside their views, first dimension theirs; it arrives as `Batch.targets`.
+
+        Args:
+            modality: the model's.
+            items: as `Modality.collate` takes them.
+            folder: of the model: it holds the tokenizer.
+        """
+        return {}
+
     def predict(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """Raw outputs for a batch of plain views, first dimension B; e.g. `{"probabilities": (B, classes)}`."""
         raise NotImplementedError
 
-    def metrics(self, outputs: dict[str, Tensor], labels: Tensor) -> dict[str, float]:
-        """Scores of a whole split from concatenated `predict` outputs."""
+    def metrics(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, float]:
+        """Scores of a whole split.
+
+        Args:
+            outputs: of `predict`, all batches below each other; where these differ in size, filled up behind with NaN
+                (floating), -1 (whole numbers) or False.
+            truth: `label` (N,) int64 class indices, or what the task's target reads, in the same order.
+        """
         raise NotImplementedError
+
+    def calls(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """(n,) the called and the true class of everything judged, for a confusion matrix; None where there is none.
+
+        Arguments as for `metrics`."""
+        return None
 
     def answer(self, outputs: dict[str, Tensor], row: int, classes: list[str]) -> dict[str, Any]:
         """What the predictions endpoint says of one sample."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -119,12 +119,16 @@ class Classification(Task):
         logits = classifier_of(nets)(nets.encoder(batch.views[0]))
         return {"probabilities": logits.float().softmax(1)}
 
-    def metrics(self, outputs: dict[str, Tensor], labels: Tensor) -> dict[str, float]:
+    def metrics(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, float]:
         """`accuracy` and `macro_f1` of a split."""
         from ssl_core.evaluation.scores import accuracy, macro_f1
 
-        predicted = outputs["probabilities"].argmax(1)
-        return {"accuracy": accuracy(predicted, labels), "macro_f1": macro_f1(predicted, labels)}
+        called, labels = self.calls(outputs, truth)
+        return {"accuracy": accuracy(called, labels), "macro_f1": macro_f1(called, labels)}
+
+    def calls(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The likeliest class of each sample, and its label."""
+        return outputs["probabilities"].argmax(1), truth["label"]
 
     def answer(self, outputs: dict[str, Tensor], row: int, classes: list[str]) -> dict[str, Any]:
         """`{"label": the likeliest class, "probabilities": {class: probability}}`."""

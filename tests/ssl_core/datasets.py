@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,14 @@ def text_dataset(folder: Path, rows: int = 90, labelled: bool = True, seed: int 
     kept: list[str | None] = [*labels] if labelled else [None] * rows
     columns = {"text": texts, "label": pa.array(kept, pa.string()), "source": [f"toy.csv:{row}" for row in range(rows)]}
     profile = {"modality": "text", "characters": sum(map(len, texts)), "width": 0, "height": 0, "channels": 0}
-    return write_dataset(folder, columns, profile)
+    tags = [["long" if len(word) > 4 else "short" for word in text.split()] for text in texts]
+    return write_dataset(folder, {**columns, "tags": tags}, {**profile, "targets": {"tags": tallied(tags)}})
+
+
+def tallied(tags: Sequence[Sequence[str | None]]) -> dict[str, Any]:
+    """What a profile says of tags."""
+    counts = Counter(tag for row in tags for tag in row if tag is not None)
+    return {"rows": len(tags), "classes": sorted(counts), "class_counts": dict(counts)}
 
 
 def png(pixels: Any) -> bytes:
@@ -95,8 +103,14 @@ def protein_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: i
     chains = ["".join(random.choice(list(kinds[label]), int(random.integers(12, 60)))) for label in labels]
     kept: list[str | None] = [*labels] if labelled else [None] * rows
     sources = [f"toy.fasta:{row}" for row in range(rows)]
-    columns = {"protein": chains, "label": pa.array(kept, pa.string()), "source": sources}
-    return write_dataset(folder, columns, {"modality": "protein", "characters": sum(map(len, chains))})
+    # Every ninth residue is one of which nothing is known.
+    tags: list[list[str | None]] = [
+        [None if place % 9 == 0 else "G" if letter in "GPS" else "X" for place, letter in enumerate(chain)]
+        for chain in chains
+    ]
+    columns = {"protein": chains, "label": pa.array(kept, pa.string()), "source": sources, "tags": tags}
+    known = {"modality": "protein", "characters": sum(map(len, chains)), "targets": {"tags": tallied(tags)}}
+    return write_dataset(folder, columns, known)
 
 
 def image_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: int = 0) -> Path:

@@ -141,7 +141,7 @@ def test_scores_are_those_of_scikit_learn(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     probabilities = torch.rand(80, 7, generator=generator)
     labels = torch.randint(0, 5, (80,), generator=generator)  # classes 5 and 6 occur in predictions only
-    found = Classification().metrics({"probabilities": probabilities}, labels)
+    found = Classification().metrics({"probabilities": probabilities}, {"label": labels})
     predicted = probabilities.argmax(1)
     assert found["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
     assert found["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
@@ -157,7 +157,9 @@ def test_a_probe_is_solved_without_training_and_leaves_the_encoder_alone() -> No
     task.loss(nets, batch())["loss"].backward()
     assert all(parameter.grad is None for parameter in nets.encoder.parameters())
     assert all(torch.equal(value, before[name]) for name, value in nets.encoder.state_dict().items())
-    assert task.metrics(task.predict(nets.eval(), batch()), batch().labels)["accuracy"] > 0.9
+    labels = batch().labels
+    assert labels is not None
+    assert task.metrics(task.predict(nets.eval(), batch()), {"label": labels})["accuracy"] > 0.9
 
 
 def test_a_probe_sees_features_of_mean_zero_and_deviation_one() -> None:

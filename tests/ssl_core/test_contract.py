@@ -16,12 +16,15 @@ from ssl_core.batch import Batch
 from ssl_core.context import MemoryContext
 from ssl_core.data.cache import prepared
 from ssl_core.data.loader import Loader
+from ssl_core.data.restated import Restated
 from ssl_core.encoders import build_encoder
 from ssl_core.modalities import Modality
+from ssl_core.modalities.base import Source
 from ssl_core.nets import Nets
 from ssl_core.objectives import OBJECTIVES
 from ssl_core.run import run
 from ssl_core.run_context import FileContext
+from ssl_core.targets import TARGETS
 from ssl_core.tasks import TASKS
 from tests.ssl_core import datasets
 from tests.ssl_core.toys import LEARNERS, SHAPES, TOYS
@@ -79,11 +82,14 @@ def make(case: Case, folder: Path) -> Made:
     modality = case.settings()
     data = TOYS[case.modality].write(folder / "data")
     shards = prepared(modality, data, folder / "cache", None, MemoryContext(folder))
-    source = modality.open(shards)
-    torch.manual_seed(0)
-    encoder = build_encoder(EncoderSpec.model_validate({**case.backbone(), "dropout": 0.0}), source.facts)
+    source: Source = modality.open(shards)
     kinds: Any = OBJECTIVES if case.kind == "pretrain" else TASKS
     learner = kinds[case.name](**LEARNERS.get(case.name, {}))
+    if getattr(learner, "target", "label") != "label":
+        targets = TARGETS[learner.target].open(shards)
+        source = Restated(source, source.facts, targets.classes, targets)
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderSpec.model_validate({**case.backbone(), "dropout": 0.0}), source.facts)
     nets = learner.build(encoder) if case.kind == "pretrain" else learner.build(encoder, source.classes)
     views = learner.views if case.kind == "pretrain" else learner.training_views(modality)
     unit = modality.views[views[0]]

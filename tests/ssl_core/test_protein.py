@@ -127,13 +127,14 @@ def test_tables_are_told_by_their_sequence_column_and_may_have_labels(tmp_path: 
     assert [row["protein"] for row in made.rows] == ["MKVL", "LAGM"]
 
 
-def test_labels_of_single_residues_are_left_aside_and_that_is_told(tmp_path: Path) -> None:
+def test_labels_of_single_residues_become_tags_and_what_is_left_aside_is_told(tmp_path: Path) -> None:
     line = json.dumps({"id": "1abc", "sequence": "MKVL", "labels": "CHHE", "mask": "1110"})
     made = take(tmp_path, "a.jsonl", f"{line}\n".encode())
     assert [(row["protein"], row["label"]) for row in made.rows] == [("MKVL", None)]
     told = [event for event in made.events if event["type"] == "message"]
     assert [(event["level"], event["code"]) for event in told] == [("info", "columns_ignored")]
-    assert told[0]["message"].endswith("nothing was taken from: id, labels, mask")
+    assert told[0]["message"].endswith("nothing was taken from: id")
+    assert made.rows[0]["tags"] == ["C", "H", "H", None]
 
 
 def test_profile_and_preview_are_of_residues(tmp_path: Path) -> None:
