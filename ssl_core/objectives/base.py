@@ -69,6 +69,10 @@ class Objective(Value):
             SpecError: `backbone_mismatch`; `param` is the field to change.
         """
 
+    def decoder_layers(self, backbone: EncoderSpec) -> int:
+        """Layers of a decoder of the encoder's shape that it trains beside it, for the estimate of memory."""
+        return 0
+
     def build(self, encoder: Encoder) -> Nets:
         """The encoder with whatever else is learned or averaged."""
         raise NotImplementedError

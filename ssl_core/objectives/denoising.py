@@ -66,6 +66,10 @@ class Denoising(Objective):
             text = f"denoising needs embedding_width 0 or {backbone.width}, the width, not {backbone.embedding_width}"
             raise SpecError("backbone_mismatch", text, "backbone.embedding_width")
 
+    def decoder_layers(self, backbone: EncoderSpec) -> int:
+        """Its decoder's."""
+        return self.decoder_depth or backbone.depth
+
     def build(self, encoder: Encoder) -> Nets:
         """With a decoder and, for `span_corruption`, as many sentinels as a row can need."""
         from ssl_core.denoise import writer_nets

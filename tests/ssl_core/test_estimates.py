@@ -8,7 +8,8 @@ import pytest
 
 from ssl_core.backbones import BACKBONES, EncoderSpec
 from ssl_core.encoders import build_encoder
-from ssl_core.estimates import encoder_parameters, memory_bytes, steps_of, tokens_per_sample
+from ssl_core.encoders.decoder import Decoder
+from ssl_core.estimates import decoder_parameters, encoder_parameters, memory_bytes, steps_of, tokens_per_sample
 from ssl_core.modalities.image import ImageModality
 from ssl_core.modalities.text import TextModality
 from ssl_core.spec import Budget, DatasetFacts
@@ -47,6 +48,18 @@ def test_a_gated_feed_forward_keeps_more() -> None:
     gated = BACKBONES["text-small"].model_copy(update={"mlp": "geglu"})
     plain = memory_bytes(BACKBONES["text-small"], TEXT, 32, ("plain",), half=False)
     assert memory_bytes(gated, TEXT, 32, ("plain",), half=False) > plain
+
+
+@pytest.mark.parametrize("name", ["text-small", "text-bart-small"])
+def test_the_predicted_parameters_of_a_decoder_are_within_two_percent(name: str) -> None:
+    real = sum(parameter.numel() for parameter in Decoder(BACKBONES[name], 3).parameters())
+    assert decoder_parameters(BACKBONES[name], 3) == pytest.approx(real, rel=0.02)
+
+
+def test_a_decoder_needs_memory_by_its_depth() -> None:
+    spec, small = BACKBONES["text-small"], ("plain",)
+    needed = [memory_bytes(spec, TEXT, 32, small, half=False, decoder_layers=layers) for layers in (0, 2, 6)]
+    assert needed[1] > 1.2 * needed[0] and needed[2] > 1.2 * needed[1]
 
 
 def test_memory_grows_with_batch_views_and_width_and_shrinks_with_half_precision() -> None:
