@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from examples.scores import Score, accuracy
 from groundwork.client import Client, Json
 
 PREDICTION_BATCH = 100
@@ -42,14 +43,13 @@ class Bench:
         self.progress.update(line, completed=100, description=title)
         return job
 
-    def accuracy(self, model: str, rows: list[tuple[Any, str]]) -> float:
-        """Share of the test rows whose predicted label is right."""
-        right = 0
+    def score(self, model: str, rows: list[tuple[Any, Any]], score: Score = accuracy) -> float:
+        """Of the model's answers to test rows of an item and its truth."""
+        answers: list[Json] = []
         for start in range(0, len(rows), PREDICTION_BATCH):
             part = rows[start : start + PREDICTION_BATCH]
-            answers = self.client.predict(model, [item_of(value) for value, _ in part])
-            right += sum(answer["label"] == label for answer, (_, label) in zip(answers, part, strict=True))
-        return right / len(rows)
+            answers += self.client.predict(model, [item_of(value) for value, _ in part])
+        return score(answers, [truth for _, truth in rows])
 
     def _show(self, line: TaskID, title: str, job: Json) -> None:
         state = job.get("progress") or {}

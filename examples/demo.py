@@ -129,9 +129,9 @@ def play(bench: Bench, story: Story) -> tuple[list[str], float]:
 
     difference = max(compare_download(bench, model, story.split.test[:8]) for model in (base, tuned))
     scores = [
-        bench.accuracy(scratch, story.split.test),
+        bench.score(scratch, story.split.test),
         story.baseline(story.split),
-        bench.accuracy(tuned, story.split.test),
+        bench.score(tuned, story.split.test),
     ]
     row = [
         story.title,

@@ -1,10 +1,12 @@
-"""What pretraining is worth on real data: accuracy by number of labels, over HTTP.
+"""What pretraining is worth on real data: the score by number of labels, over HTTP.
 
     python -m examples.few_labels 20newsgroups --data ../shared/data
     python -m examples.few_labels cifar10 --data ../shared/data --sizes 10 50 --minutes 35
     python -m examples.few_labels cifar10 --data ../shared/data --objective mae --arms probe --minutes 3
+    python -m examples.few_labels secondary_structure --data ../shared/data --sizes 100 --arms probe
 
-The data folder holds, for each set, an unlabelled pool, labelled sets `train_N` of N items per class and a `test` set,
+The data folder holds, for each set, an unlabelled pool, labelled sets `train_N` of N items per class (of proteins: N
+items in all) and a `test` set,
 with `baselines.json` beside them (classical models on the same pool and labels). Prints one table and, with `--out`,
 writes it as JSON.
 """
@@ -20,7 +22,7 @@ import shlex
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from statistics import mean, stdev
@@ -30,6 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from examples.arms import Bench, bars
+from examples.scores import Score, accuracy, tag_accuracy
 from examples.server import serving
 from groundwork.client import Client, Json
 
@@ -43,7 +46,17 @@ ARMS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """One data set: where it lies and how it is pretrained."""
+    """One data set: where it lies, how it is pretrained, what is learned from its labels.
+
+    Attributes:
+        folder, pool, ending: of the files.
+        sizes: labelled sets.
+        minutes, objective: of pretraining.
+        task: of fine-tuning, less its mode.
+        probe: more settings of the task, of the probe's arm only.
+        score: of the answers on the test set; `metric` is its name.
+        pretrain: more fields of the pretraining job.
+    """
 
     folder: str
     pool: str
@@ -51,6 +64,11 @@ class Experiment:
     sizes: tuple[int, ...]
     minutes: float
     objective: Json
+    task: Json = field(default_factory=lambda: {"name": "classification"})
+    probe: Json = field(default_factory=dict)
+    score: Score = accuracy
+    metric: str = "accuracy"
+    pretrain: Json = field(default_factory=dict)
 
 
 EXPERIMENTS = {
@@ -61,12 +79,26 @@ EXPERIMENTS = {
         "text/ag_news", "unlabeled.txt", "csv", (10, 50, 250), 10, {"name": "span_contrast"}
     ),
     "cifar10": Experiment("image/cifar10", "unlabeled.zip", "zip", (10, 50, 250), 35, {"name": "simclr"}),
+    "secondary_structure": Experiment(
+        "protein/secondary_structure",
+        "unlabeled.fasta",
+        "jsonl",
+        (100, 1000, 4000),
+        45,
+        {"name": "mlm"},
+        task={"name": "tagging"},
+        score=tag_accuracy,
+        metric="Q3",
+    ),
     "fsdd": Experiment("audio/fsdd", "unlabeled.zip", "zip", (5, 20, 50), 30, {"name": "simclr"}),
 }
 
 
-def read_test(path: Path) -> list[tuple[Any, str]]:
-    """The test rows as (text, or bytes of a picture or a sound, label)."""
+def read_test(path: Path) -> list[tuple[Any, Any]]:
+    """The test rows as (text, chain, or bytes of a picture or a sound; label, or the whole row of JSON lines)."""
+    if path.suffix == ".jsonl":
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [(row["sequence"], row) for row in rows]
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8") as file:
             return [(row["text"], row["label"]) for row in csv.DictReader(file)]
@@ -100,6 +132,7 @@ def measure(
         "dataset": pool,
         "objective": {"name": options.objective} if options.objective else experiment.objective,
         "budget": {"minutes": options.minutes or experiment.minutes},
+        **experiment.pretrain,
     }
     pretraining = bench.run("pretrain", spec)
     base = pretraining["result"]["model"]
@@ -111,10 +144,10 @@ def measure(
             common = {"type": "finetune", "dataset": train, "model": base, "seed": seed}
             for arm in scores:
                 mode, start = ARMS[arm]
-                task = {"name": "classification", "mode": mode}
+                task = {**experiment.task, "mode": mode, **(experiment.probe if arm == "probe" else {})}
                 title = f"{size} labels, seed {seed}, {arm}"
                 job = bench.run(title, {**common, "task": task, "initialization": start})
-                scores[arm].append(bench.accuracy(job["result"]["model"], test))
+                scores[arm].append(bench.score(job["result"]["model"], test, experiment.score))
         name, bar = best_baseline(data, experiment.folder, size)
         minutes = {
             arm: mean(bench.minutes[f"{size} labels, seed {s}, {arm}"] for s in range(options.seeds))
@@ -161,7 +194,8 @@ def main() -> int:
             job, rows = measure(bench, experiment, options.data, options)
     pretraining = bench.minutes["pretrain"]
     table = Table(
-        title=f"{options.set}: test accuracy, {options.seeds} seeds; pretraining took {pretraining:.1f} minutes"
+        title=f"{options.set}: test {experiment.metric}, {options.seeds} seeds; "
+        f"pretraining took {pretraining:.1f} minutes"
     )
     for column in ("labels per class", "best classical", *options.arms, "minutes each"):
         table.add_column(column)
@@ -181,6 +215,7 @@ def main() -> int:
             "pretraining_minutes": pretraining,
             "objective": job["spec"]["objective"]["name"],
             "progress": job["progress"],
+            "metric": experiment.metric,
             "rows": rows,
             "threads": os.environ.get("OMP_NUM_THREADS", "all"),
             "command": shlex.join(["python", "-m", "examples.few_labels", *sys.argv[1:]]),
