@@ -75,6 +75,9 @@ class AudioModality(Modality):
     }  # fmt: skip
     families: ClassVar[tuple[str, ...]] = ("convnet", "resnet", "vit", "wave")
     batches: ClassVar[dict[Unit, tuple[int, int]]] = {"document": (128, 512)}
+    # Pools of clips are small: of 2,700 spoken digits, contrast learned still much after 30 passes (held-out training
+    # clips, a probe of 5 labels a class: 0.77 at 30 passes, 0.81 at 80).
+    epochs: ClassVar[int] = 100
     measures: ClassVar[tuple[str, ...]] = ("rate", "channels")
     views: ClassVar[dict[str, Unit]] = dict.fromkeys(("plain", "light", "part", "global"), "document")
 

@@ -109,6 +109,8 @@ class Modality(Value):
     """Encoder families that read it."""
     batches: ClassVar[dict[Unit, tuple[int, int]]] = {"row": (32, 256), "document": (128, 512)}
     """The recipe's batch size of each unit, on a CPU and on a GPU."""
+    epochs: ClassVar[int] = 30
+    """The recipe's passes over a pool, where they fit into its most steps."""
     partial: ClassVar[bool] = False
     """An item to embed may have some of the columns only."""
     part: ClassVar[str] = ""

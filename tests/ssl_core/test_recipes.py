@@ -120,6 +120,17 @@ def test_tiny_pictures_get_a_shallow_net_and_gentle_crops() -> None:
     assert (resolved.modality.crop_min, resolved.modality.jitter) == (0.35, 0.0)
 
 
+def test_a_pool_of_sounds_is_passed_over_more_often_than_one_of_pictures_up_to_the_most_steps() -> None:
+    def steps(modality: str, rows: int) -> int | None:
+        resolved = resolve(pretrain("simclr"), DatasetFacts(id="ds_a", modality=modality, rows=rows))
+        assert resolved.budget is not None
+        return resolved.budget.steps
+
+    assert steps("audio", 2700) == 100 * 2565 // 128
+    assert steps("image", 2700) == 30 * 2565 // 256
+    assert steps("audio", 27_000) == 3000
+
+
 def test_contrast_of_text_on_a_cpu_is_wide_and_shallow_and_on_a_gpu_deep() -> None:
     assert resolve(pretrain("span_contrast"), TEXT).backbone == BACKBONES["text-shallow"]
     assert resolve(pretrain("span_contrast", resources={"queue": "gpu"}), TEXT).backbone == BACKBONES["text-base"]
