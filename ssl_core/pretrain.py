@@ -17,7 +17,7 @@ from ssl_core.data.cache import prepared
 from ssl_core.data.loader import Loader, make_batch, read_slice
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import SpecError
-from ssl_core.evaluation import neighbours
+from ssl_core.evaluation import attention, neighbours
 from ssl_core.evaluation.features import features
 from ssl_core.evaluation.probe import probe_scores
 from ssl_core.evaluation.samples import Show
@@ -181,13 +181,15 @@ def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[s
 
 
 def _show(objective: Objective, nets: Nets, loader: Loader, samples: NDArray[np.int64], show: Show) -> None:
-    """The objective's samples, of what was held out where anything was."""
+    """The objective's samples and the encoder's attention, of what was held out where anything was."""
     nets.eval()
     seeds = sample_seeds(loader.seed, 0, torch.from_numpy(samples.copy()))
     part = read_slice(loader.source, loader.unit, samples, seeds)
     device = next(nets.parameters()).device
     with torch.no_grad(), distributed.alone():
-        objective.samples(nets, make_batch(loader.modality, loader.views, part, device), show)
+        batch = make_batch(loader.modality, loader.views, part, device)
+        objective.samples(nets, batch, show)
+        attention.tell(nets.encoder, batch.views, show)
 
 
 def warn_of_small_batch(loader: Loader, plan: TrainPlan, context: RunContext) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from ssl_core.batch import Inputs
 from ssl_core.context import RunContext
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 _SIDE = 64
 """Pixels that a small picture is blown up to, about."""
@@ -73,6 +76,10 @@ class Show:
         image = Image.fromarray(table)
         scale = max(1, _SIDE // height)
         image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+        self.image(name, image, caption)
+
+    def image(self, name: str, image: PIL.Image.Image, caption: str) -> None:
+        """Keep a picture."""
         image.save(self._folder() / f"{name}.png")
         self._tell(name, f"{name}.png", "image/png", caption)
 
