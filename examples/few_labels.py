@@ -75,9 +75,7 @@ EXPERIMENTS = {
     "20newsgroups": Experiment(
         "text/20newsgroups", "unlabeled.jsonl", "csv", (5, 20, 100), 30, {"name": "span_contrast"}
     ),
-    "ag_news": Experiment(
-        "text/ag_news", "unlabeled.txt", "csv", (10, 50, 250), 10, {"name": "span_contrast"}
-    ),
+    "ag_news": Experiment("text/ag_news", "unlabeled.txt", "csv", (10, 50, 250), 10, {"name": "span_contrast"}),
     "cifar10": Experiment("image/cifar10", "unlabeled.zip", "zip", (10, 50, 250), 35, {"name": "simclr"}),
     "secondary_structure": Experiment(
         "protein/secondary_structure",
@@ -103,9 +101,7 @@ def read_test(path: Path) -> list[tuple[Any, Any]]:
         with path.open(newline="", encoding="utf-8") as file:
             return [(row["text"], row["label"]) for row in csv.DictReader(file)]
     with zipfile.ZipFile(path) as archive:
-        return [
-            (archive.read(name), name.split("/")[0]) for name in archive.namelist() if not name.endswith("/")
-        ]
+        return [(archive.read(name), name.split("/")[0]) for name in archive.namelist() if not name.endswith("/")]
 
 
 def best_baseline(data: Path, folder: str, size: int) -> tuple[str, float]:
@@ -116,9 +112,7 @@ def best_baseline(data: Path, folder: str, size: int) -> tuple[str, float]:
     return name, at_size[name]
 
 
-def measure(
-    bench: Bench, experiment: Experiment, data: Path, options: argparse.Namespace
-) -> tuple[Json, list[Json]]:
+def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.Namespace) -> tuple[Json, list[Json]]:
     """Pretrain once, then fine-tune and train from scratch at each number of labels, for each seed.
 
     Returns:
@@ -131,7 +125,7 @@ def measure(
         "type": "pretrain",
         "dataset": pool,
         "objective": {"name": options.objective} if options.objective else experiment.objective,
-        "budget": {"minutes": options.minutes or experiment.minutes},
+        "budget": {"steps": options.steps} if options.steps else {"minutes": options.minutes or experiment.minutes},
         **experiment.pretrain,
     }
     pretraining = bench.run("pretrain", spec)
@@ -150,8 +144,7 @@ def measure(
                 scores[arm].append(bench.score(job["result"]["model"], test, experiment.score))
         name, bar = best_baseline(data, experiment.folder, size)
         minutes = {
-            arm: mean(bench.minutes[f"{size} labels, seed {s}, {arm}"] for s in range(options.seeds))
-            for arm in scores
+            arm: mean(bench.minutes[f"{size} labels, seed {s}, {arm}"] for s in range(options.seeds)) for arm in scores
         }
         rows.append(
             {
@@ -172,12 +165,11 @@ def shown(values: list[float]) -> str:
 
 def main() -> int:
     """Parse, serve, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=sorted(EXPERIMENTS))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--minutes", type=float, help="of pretraining")
+    parser.add_argument("--steps", type=int, help="of pretraining, instead of minutes: the same on any machine")
     parser.add_argument("--sizes", type=int, nargs="*", help="labels per class")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--objective", help="of pretraining, instead of this set's own")
@@ -202,9 +194,7 @@ def main() -> int:
     for row in rows:
         bar = f"{row['baseline_score']:.3f} ({row['baseline']})"
         each = " / ".join(f"{row['minutes'][arm]:.1f}" for arm in options.arms)
-        table.add_row(
-            str(row["labels_per_class"]), bar, *(shown(row["scores"][arm]) for arm in options.arms), each
-        )
+        table.add_row(str(row["labels_per_class"]), bar, *(shown(row["scores"][arm]) for arm in options.arms), each)
     Console(width=140).print(table)
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
