@@ -83,7 +83,7 @@ class ViT(Encoder):
             places = stretched(self.position[count:], self.grid, grid)
             hidden = hidden + (places if keep is None else F.embedding(keep, places)).to(hidden.dtype)
             classes = None if classes is None else classes + self.position[:count]
-        in_front = [token.to(hidden.dtype).expand(len(hidden), -1, -1)
+        in_front = [token.to(hidden.dtype).expand(hidden.shape[0], -1, -1)
                     for token in (classes, self.register_token) if token is not None]  # fmt: skip
         hidden = self.dropout(self.embedding_norm(torch.cat([*in_front, hidden], 1) if in_front else hidden))
         for layer in self.layers:
@@ -114,8 +114,8 @@ class ViT(Encoder):
         if step != size:
             return F.unfold(x, size, stride=step).transpose(1, 2), (rows, columns)
         whole = x[:, :, : rows * size, : columns * size]
-        split = whole.reshape(len(x), -1, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
-        return split.reshape(len(x), rows * columns, -1), (rows, columns)
+        split = whole.reshape(x.shape[0], -1, rows, size, columns, size).permute(0, 2, 4, 1, 3, 5)
+        return split.reshape(x.shape[0], rows * columns, -1), (rows, columns)
 
     def _embed(self, pixels: Tensor) -> Tensor:
         """(B, K, D) from (B, K, C P P)."""
@@ -140,10 +140,10 @@ class AttentionPool(nn.Module):
         """(B, D) from (B, N, D)."""
         width = x.shape[2]
         weight, bias = self.qkv.weight, self.qkv.bias
-        query = F.linear(self.query, weight[:width], bias[:width]).expand(len(x), 1, width)
+        query = F.linear(self.query, weight[:width], bias[:width]).expand(x.shape[0], 1, width)
         keys, values = F.linear(x, weight[width:], bias[width:]).chunk(2, dim=2)
         q, k, v = (
-            part.reshape(len(x), -1, self.heads, width // self.heads).transpose(1, 2) for part in (query, keys, values)
+            part.unflatten(2, (self.heads, width // self.heads)).transpose(1, 2) for part in (query, keys, values)
         )
         seen = self.out(attend(q.to(k.dtype), k, v, None, False, 0.0).transpose(1, 2).flatten(1))
         found: Tensor = seen + self.feed_forward(self.norm(seen))

@@ -84,7 +84,7 @@ def _import(folder: Path, spec: ImportSpec, context: RunContext) -> dict[str, An
     source = spec.hub.model_dump() if spec.hub is not None else spec.filename
     card = {"imported": {**facts, "tensors": report.summary()}, "software": software(), "source": source}
     with committed(context.workdir / "artifact") as out:
-        write_tensors(out / "model.safetensors", {f"encoder.{k}": v.float() for k, v in encoder.state_dict().items()})
+        write_tensors(out / "model.safetensors", {f"encoder.{k}": v for k, v in encoder.state_dict().items()})
         (out / "config.json").write_text(json.dumps(summary, allow_nan=False, indent=1))
         (out / "card.json").write_text(json.dumps(card, allow_nan=False, indent=1))
         if codec is not None:
