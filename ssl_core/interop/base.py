@@ -96,18 +96,45 @@ class Ignored:
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """How a linear layer on our pooled vector is said by them: `XForSequenceClassification` and the like.
+class Headed:
+    """A trunk of theirs with a linear layer on its pooled vector, as one of their own classes says it.
 
     Attributes:
-        model_class: its name in transformers.
-        rows: their tensors, from the folded linear layer's `weight` (classes, D) and `bias` (classes,) alone.
-        config: what else their config must say.
+        model_class: its name in transformers, `XForSequenceClassification` and the like.
+        tensors: all of them, the trunk's under its prefix.
+        config: what their config must say beside the trunk's.
+        note: what whoever downloads it should know; empty = nothing.
     """
 
     model_class: str
-    rows: Callable[[Shape, Any, Any], dict[str, Any]]
+    tensors: Mapping[str, Any]
     config: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+Classify = Callable[[Shape, Mapping[str, Any], Any, Any], Headed]
+"""From a shape, the trunk's tensors (their names, no prefix), and `weight` (classes, D) and `bias` (classes,) of a
+linear layer on our pooled vector. Raises SpecError `export_unsupported` where their head cannot compute that."""
+
+
+@dataclass(frozen=True)
+class Writes:
+    """The decoder that stands beside a family's encoder, as our `Decoder` of the encoder's shape.
+
+    Attributes:
+        model_class: the transformers class of both with an output layer, which is the token table.
+        prefix: what stands before the names of its trunk.
+        depth: layers by their config; 0 where it is no decoder of the encoder's shape, and is left out of an import.
+        rows: every tensor of our decoder of so many layers, in any order.
+        write: our shape, with a decoder of so many layers and a table of so many entries, to their config; None where
+            this family is not that shape.
+    """
+
+    model_class: str
+    prefix: str
+    depth: Callable[[Public], int]
+    rows: Callable[[EncoderSpec, int], list[Row]]
+    write: Callable[[Shape, int, int], dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -123,8 +150,12 @@ class Family:
             family is not that shape. `read(write(shape))` must be the shape again, `BACKBONES` name apart.
         rows: every tensor of our encoder, in any order.
         ignored: what else their files hold.
-        classifier: how a task model is exported; None where its head cannot be folded into theirs.
-        inputs: names of the arrays their forward takes, for the check of an export: `text` or `pixels` or `wave`.
+        classify: how a classifier on the trunk is written (`ssl_core.interop.classifiers`); None where they have none.
+        inputs: what their forward takes, and so which of our encoders it can be: `text`, `pixels`, `wave` or `pair`.
+        exported: False where their own forward is not the encoder's, so that exports are of another family.
+        feed: how an export is checked: from our graph's inputs by name to their forward's.
+        output: and by which of theirs: a tensor a token, or `pooler_output` where only that goes through the last norm.
+        decoder: where its models have one, and ours keeps it.
     """
 
     model_types: tuple[str, ...]
@@ -134,8 +165,12 @@ class Family:
     write: Callable[[Shape], dict[str, Any] | None]
     rows: Callable[[EncoderSpec], list[Row]]
     ignored: tuple[Ignored, ...] = ()
-    classifier: Classifier | None = None
+    classify: Classify | None = None
     inputs: str = "text"
+    decoder: Writes | None = None
+    exported: bool = True
+    feed: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    output: str = "last_hidden_state"
 
 
 def unsupported(name: str, value: object, allowed: str) -> SpecError:

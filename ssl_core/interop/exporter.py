@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,9 @@ from ssl_core.errors import EngineError, SpecError
 from ssl_core.export import software
 from ssl_core.heads import Classifier, classifier_of
 from ssl_core.interop import matching, probes
-from ssl_core.interop.base import NOT_EXPRESSIBLE, Family, Shape
+from ssl_core.interop.base import NOT_EXPRESSIBLE, Family, Headed, Shape, inexpressible
 from ssl_core.interop.hf import BY_MODEL_TYPE, FAMILIES
 from ssl_core.spec import ExportSpec, RunOrder
-
-TOLERANCE = 1e-4
-"""Greatest difference of an export's outputs from ours that is let through, in float32."""
 
 
 def run(order: RunOrder, spec: ExportSpec, context: RunContext) -> dict[str, Any]:
@@ -45,78 +43,81 @@ def run(order: RunOrder, spec: ExportSpec, context: RunContext) -> dict[str, Any
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     try:
-        if spec.format == "onnx":
-            from ssl_core.interop import onnx
-
-            difference: float | None = onnx.write(model, scratch)
-        else:
-            difference = write_hf(model, scratch)
-        if difference is not None and not difference <= TOLERANCE:
-            text = f"outputs differ by {difference:.3g} from this platform's, more than {TOLERANCE}; nothing was kept"
-            raise EngineError("export_mismatch", text, "format")
-        (scratch / "README.md").write_text(_card(model, spec.format, difference), encoding="utf-8")
+        found, note = _make(model, spec.format, scratch)
+        if found is not None and not found.same:
+            text = f"outputs differ by {found.difference:.3g} from this platform's, of up to {found.greatest:.3g}"
+            raise EngineError("export_mismatch", f"{text}; nothing was kept", "format")
+        (scratch / "README.md").write_text(_card(model, spec.format, found, note), encoding="utf-8")
         with committed(context.workdir / "artifact") as out:
             _zip(scratch, out / f"{spec.format}.zip")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    metrics = {} if difference is None else {"export/max_abs_difference": difference}
+    metrics = {} if found is None else {"export/max_abs_difference": found.difference}
     return {"status": "succeeded", "metrics": metrics, "summary": {"format": spec.format}}
 
 
-def write_hf(model: inference.LoadedModel, out: Path) -> float | None:
-    """A transformers folder; the greatest difference from our outputs, None where transformers is not installed.
+def _make(model: inference.LoadedModel, format: str, out: Path) -> tuple[probes.Measured | None, str]:
+    if format == "hf":
+        return write_hf(model, out)
+    from ssl_core.interop import onnx
+
+    return onnx.write(model, out), ""
+
+
+def write_hf(model: inference.LoadedModel, out: Path) -> tuple[probes.Measured | None, str]:
+    """A transformers folder; how far it is from our outputs, None where transformers is not installed, and what
+    whoever downloads it should know.
 
     Raises:
         SpecError: `export_unsupported`.
     """
     encoder = model.nets.encoder
     shape = Shape(encoder.spec, model.modality, encoder.facts)
-    family, config = _written(shape, str(model.config.get("imported", {}).get("model_type", "")))
-    tensors = matching.their_tensors(family, encoder)
-    name = family.model_class
-    if model.task is not None:
-        name, tensors, more = _with_head(family, shape, model, tensors)
-        config |= more
-    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
-    config |= {"architectures": [name], "dtype": "float32"}
+    family, config, made = _written(shape, model)
+    save_file(dict(made.tensors), out / "model.safetensors", metadata={"format": "pt"})
+    config |= {**made.config, "architectures": [made.model_class], "dtype": "float32"}
     (out / "config.json").write_text(json.dumps(config, indent=1))
     _beside(model, out)
-    return _difference(out, name, model)
+    return _measured(out, family, made.model_class, model), made.note
 
 
-def _written(shape: Shape, imported: str) -> tuple[Family, dict[str, Any]]:
-    """The family that this shape is of, the one it was imported from first."""
-    first = BY_MODEL_TYPE.get(imported)
+_READS = {
+    "transformer": "text", "wave": "wave", "dual": "pair", **dict.fromkeys(("vit", "convnet", "resnet"), "pixels"),
+}  # fmt: skip
+
+
+def _written(shape: Shape, model: inference.LoadedModel) -> tuple[Family, dict[str, Any], Headed]:
+    """Family, config and tensors of the first one that this model is of; the one it was imported from goes first."""
+    first = BY_MODEL_TYPE.get(str(model.config.get("imported", {}).get("model_type", "")))
     reasons = []
-    words = shape.backbone.family == "transformer"
     for family in [*([first] if first else []), *FAMILIES.values()]:
-        if (family.inputs == "text") != words:
+        if family.inputs != _READS[shape.backbone.family] or not family.exported:
             continue
         try:
             config = family.write(shape)
+            if config is not None:
+                return family, config, _whole(family, shape, model)
         except SpecError as error:
             reasons.append(error.message)
-            continue
-        if config is not None:
-            return family, config
     why = "; ".join(dict.fromkeys(reasons)) or f"none has a {shape.backbone.family} of this shape"
     text = f"no public transformers class computes this model ({why}); download it as native or onnx"
+    if model.task is not None:
+        text += ", or export the encoder that it was trained from"
     raise SpecError(NOT_EXPRESSIBLE, text, "format")
 
 
-def _with_head(
-    family: Family, shape: Shape, model: inference.LoadedModel, tensors: dict[str, Tensor]
-) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
-    """Class, tensors and config with the classifier, its standardisation folded into the linear layer."""
-    if family.classifier is None or model.config["task"]["name"] != "classification":
-        text = f"transformers' classifiers on {family.model_class} pool or project otherwise than this model's head"
-        raise SpecError(NOT_EXPRESSIBLE, f"{text}; download it as native or onnx", "format")
-    weight, bias = folded(classifier_of(model.nets))
+def _whole(family: Family, shape: Shape, model: inference.LoadedModel) -> Headed:
+    """The trunk, or the classifier on it, its standardisation folded into the linear layer."""
+    trunk = matching.their_tensors(family, model.nets.encoder)
+    if model.task is None:
+        return Headed(family.model_class, trunk)
+    if model.config["task"]["name"] != "classification":
+        raise inexpressible(family.model_class, f"it has no head for the task {model.config['task']['name']}")
+    if family.classify is None:
+        raise inexpressible(family.model_class, "its classifiers pool or project otherwise than this model's head")
+    made = family.classify(shape, trunk, *folded(classifier_of(model.nets)))
     labels = {"id2label": dict(enumerate(model.classes)), "label2id": {c: i for i, c in enumerate(model.classes)}}
-    prefix = family.prefixes[0] if family.prefixes else ""
-    whole = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
-    whole |= {name: tensor.contiguous() for name, tensor in family.classifier.rows(shape, weight, bias).items()}
-    return family.classifier.model_class, whole, {**labels, **family.classifier.config}
+    return replace(made, config={**labels, **made.config})
 
 
 def folded(head: Classifier) -> tuple[Tensor, Tensor]:
@@ -148,7 +149,7 @@ def _beside(model: inference.LoadedModel, out: Path) -> None:
 
 
 @torch.no_grad()
-def _difference(folder: Path, name: str, model: inference.LoadedModel) -> float | None:
+def _measured(folder: Path, family: Family, name: str, model: inference.LoadedModel) -> probes.Measured | None:
     """What transformers makes of the folder against ours, on the same random inputs."""
     try:
         import transformers
@@ -158,24 +159,27 @@ def _difference(folder: Path, name: str, model: inference.LoadedModel) -> float 
     graph = probes.graph_of(model.nets.encoder, head)
     inputs = probes.example(graph)
     theirs = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32).eval()
-    answer = theirs(**dict(zip(graph.inputs, inputs, strict=True)))
-    hidden, logits = graph(*inputs)
+    answer = theirs(**family.feed(dict(zip(graph.inputs, inputs, strict=True))))
+    hidden, vector = graph(*inputs)
     if head is not None:
-        return float((answer.logits - logits).abs().max())
+        return probes.measured([(vector, answer.logits)])
+    if family.output == "pooler_output":
+        return probes.measured([(vector, answer.pooler_output)])
     found = answer.last_hidden_state
     found = found.flatten(2).transpose(1, 2) if found.ndim == 4 else found
     # Public pictures may have class tokens in front that ours keep apart.
-    apart = (found[:, found.shape[1] - hidden.shape[1] :] - hidden).abs()
-    if "attention_mask" in graph.inputs:
-        apart = apart[inputs[1] > 0]  # what stands at padding means nothing
-    return float(apart.max())
+    found = found[:, found.shape[1] - hidden.shape[1] :]
+    if "attention_mask" in graph.inputs:  # what stands at padding means nothing
+        hidden, found = hidden[inputs[1] > 0], found[inputs[1] > 0]
+    return probes.measured([(hidden, found)])
 
 
-def _card(model: inference.LoadedModel, format: str, difference: float | None) -> str:
+def _card(model: inference.LoadedModel, format: str, found: probes.Measured | None, note: str) -> str:
     config = model.config
     measured = "not measured: transformers is not installed where it was exported"
-    if difference is not None:
-        measured = f"{difference:.3g} (greatest absolute difference from the platform's own outputs, float32)"
+    if found is not None:
+        measured = f"{found.difference:.3g} (greatest absolute difference from the platform's own outputs, float32)"
+        measured += f"; these reach {found.greatest:.3g}"
     versions = ", ".join(f"{name} {version}" for name, version in software().items())
     return "\n".join(
         [
@@ -186,6 +190,7 @@ def _card(model: inference.LoadedModel, format: str, difference: float | None) -
             f"- parameters: {config['parameters']:,}; vector of {config['embed_dim']}",
             f"- classes: {', '.join(config['classes']) or 'none'}",
             "- a pooler that transformers adds is not of this model, and has random weights",
+            *([f"- {note}"] if note else []),
             f"- made with {versions}",
             "",
         ]

@@ -19,8 +19,8 @@ _LARGE = 1_500_000_000
 """Bytes of weights from which they stand beside the graph: one protocol buffer holds 2 GB."""
 
 
-def write(model: LoadedModel, out: Path) -> float:
-    """`model.onnx` with batch and length free; the greatest difference from our outputs, on two shapes of input.
+def write(model: LoadedModel, out: Path) -> probes.Measured:
+    """`model.onnx` with batch and length free; how far it is from our outputs, on two shapes of input.
 
     Raises:
         SpecError: `export_unavailable`, the libraries are not installed.
@@ -48,7 +48,8 @@ def write(model: LoadedModel, out: Path) -> float:
     if codec.exists():
         (out / codec.name).write_bytes(codec.read_bytes())
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return max(_difference(session, graph, probes.example(graph, longer)) for longer in (0, 2))
+    tries = [probes.example(graph, longer) for longer in (0, 2)]
+    return probes.measured([pair for inputs in tries for pair in _answers(session, graph, inputs)])
 
 
 def _free(graph: probes.Graph) -> tuple[dict[int, object], ...]:
@@ -63,15 +64,12 @@ def _free(graph: probes.Graph) -> tuple[dict[int, object], ...]:
 
 
 @torch.no_grad()
-def _difference(session: object, graph: probes.Graph, inputs: tuple[Tensor, ...]) -> float:
-    """Of the answers to `inputs`, padding aside."""
+def _answers(session: object, graph: probes.Graph, inputs: tuple[Tensor, ...]) -> list[tuple[Tensor, Tensor]]:
+    """Ours and the session's to `inputs`, padding aside."""
     fed = {name: value.numpy() for name, value in zip(graph.inputs, inputs, strict=True)}
     found = [torch.from_numpy(value) for value in session.run(None, fed)]  # type: ignore[attr-defined]
-    wanted = graph(*inputs)
-    greatest = 0.0
-    for name, mine, other in zip(graph.outputs, wanted, found, strict=True):
-        apart = (mine - other).abs()
-        if name == "last_hidden_state" and "attention_mask" in graph.inputs:
-            apart = apart[inputs[1] > 0]
-        greatest = max(greatest, float(apart.max()))
-    return greatest
+    pairs = []
+    for name, mine, other in zip(graph.outputs, graph(*inputs), found, strict=True):
+        padded = name == "last_hidden_state" and "attention_mask" in graph.inputs
+        pairs.append((mine[inputs[1] > 0], other[inputs[1] > 0]) if padded else (mine, other))
+    return pairs

@@ -5,7 +5,7 @@ Needs torch. B = 3 samples, T token slots, S samples of sound.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,34 @@ from ssl_core.errors import SpecError
 from ssl_core.heads import Classifier
 
 BATCH = 3
+TOLERANCE = 1e-4
+"""Greatest difference of an export's outputs from ours that is let through, in float32."""
+_DIGITS = 1e-5
+
+
+class Measured(NamedTuple):
+    """What an export was found to compute.
+
+    Attributes:
+        difference: greatest absolute difference of its outputs from ours.
+        greatest: of our outputs.
+    """
+
+    difference: float
+    greatest: float
+
+    @property
+    def same(self) -> bool:
+        """Within `TOLERANCE`; of outputs above 10, whose last digits of float32 are coarser, within 1e-5 of them."""
+        return self.difference <= max(TOLERANCE, _DIGITS * self.greatest)
+
+
+def measured(pairs: list[tuple[Tensor, Tensor]]) -> Measured:
+    """Of ours and theirs, of one shape each."""
+    return Measured(
+        max(float((ours - theirs).abs().max()) for ours, theirs in pairs),
+        max(float(ours.abs().max()) for ours, _ in pairs),
+    )
 
 
 class Graph(nn.Module):

@@ -36,6 +36,15 @@ class Same:
 
 
 @dataclass(frozen=True)
+class Count(Same):
+    """A whole number, such as the batches that a norm has seen: it is written as one."""
+
+    def theirs(self, ours: Tensor) -> list[Tensor]:
+        """See `Transform`."""
+        return [ours.long()]
+
+
+@dataclass(frozen=True)
 class Transposed:
     """(in, out) of theirs is (out, in) of ours: GPT-2's `Conv1D`. A vector stays as it is."""
 
@@ -126,4 +135,5 @@ class Positions:
 
 
 SAME = Same()
+COUNT = Count()
 TRANSPOSED = Transposed()

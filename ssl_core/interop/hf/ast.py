@@ -90,4 +90,5 @@ FAMILY = Family(
     rows=rows,
     ignored=(Ignored(r"classifier\..*", "a classifier of their classes"),),
     inputs="pixels",
+    feed=lambda ours: {"input_values": ours["pixel_values"][:, 0].transpose(1, 2)},
 )

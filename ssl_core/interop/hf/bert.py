@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ssl_core.backbones import EncoderSpec
+from ssl_core.interop import classifiers
 from ssl_core.interop.base import Family, Ignored, Public, Row, Shape, inexpressible, layered, with_bias
 from ssl_core.interop.hf._text import special_ids, text_shape
 from ssl_core.interop.transforms import SAME, Positions, Stacked
@@ -99,4 +100,5 @@ FAMILY = Family(
         Ignored(r"pooler\.dense\.(weight|bias)", "the head of next-sentence prediction"),
         Ignored(r"embeddings\.(position_ids|token_type_ids)", "a buffer of counted numbers"),
     ),
+    classify=classifiers.after_tanh("BertForSequenceClassification", "bert.", "bert.pooler.dense", "classifier"),
 )

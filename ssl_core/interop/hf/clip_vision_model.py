@@ -82,4 +82,5 @@ FAMILY = Family(
     rows=rows,
     ignored=(Ignored(r"embeddings\.position_ids", "a buffer of counted numbers"),),
     inputs="pixels",
+    output="pooler_output",
 )

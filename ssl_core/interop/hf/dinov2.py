@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ssl_core.backbones import EncoderSpec
-from ssl_core.interop.base import Classifier, Family, Public, Row, Shape, inexpressible, layered
+from ssl_core.interop import classifiers
+from ssl_core.interop.base import Family, Headed, Public, Row, Shape, inexpressible, layered
 from ssl_core.interop.hf._pictures import (
     EachToken,
     Unbatched,
     check_trunk,
+    hidden_size,
     layer_rows,
     norm_rows,
     patch_rows,
@@ -32,14 +35,15 @@ _LAYER = {
 
 
 def read(public: Public) -> Shape:
-    """The class token is its vector."""
+    """The class token is its vector, unless an export of ours says otherwise (`pooling`)."""
     public.one_of("use_swiglu_ffn", {False: None}, False)
     public.one_of("apply_layernorm", {True: None}, True)
     width = public.whole("hidden_size", 768)
     spec = EncoderSpec.model_validate(
         {
             **trunk_fields(public, epsilon=1e-6), "mlp_ratio": int(width * public.number("mlp_ratio", 4)) / width,
-            "embedding_norm": False, "class_tokens": 1, "positions": "learned", "pooling": "cls",
+            "embedding_norm": False, "class_tokens": 1, "positions": "learned",
+            "pooling": public.one_of("pooling", {"cls": "cls", "mean": "mean"}, "cls"),
             "patch_size": public.whole("patch_size", 14), "layer_scale": public.number("layerscale_value", 1.0),
             "qkv_bias": public.one_of("qkv_bias", {True: "same", False: "no"}, True),
         }
@@ -53,16 +57,24 @@ def write(shape: Shape) -> dict[str, Any] | None:
     if spec.family != "vit" or spec.class_tokens != 1 or spec.embedding_norm or not spec.layer_scale:
         return None
     check_trunk(spec, "DINOv2", scaled=True)
-    if spec.positions != "learned" or spec.pooling != "cls" or not spec.patch_bias:
-        raise inexpressible("DINOv2", "it has learned positions, a bias of patches, and the class token as its vector")
+    if spec.positions != "learned" or spec.pooling == "attention" or not spec.patch_bias:
+        raise inexpressible("DINOv2", "it has learned positions, a bias of patches, and no pooling by attention")
     return {
+        **({} if spec.pooling == "cls" else {"pooling": spec.pooling}),
         "model_type": "dinov2",
-        "mlp_ratio": spec.mlp_ratio,
+        "mlp_ratio": ratio(spec),
         "layerscale_value": spec.layer_scale,
         "image_size": square_size(shape, "DINOv2"),
         "qkv_bias": spec.qkv_bias != "no",
         **trunk_config(shape),
     }
+
+
+def ratio(spec: EncoderSpec) -> int:
+    """Hidden channels by width. Raises SpecError `export_unsupported` where that is no whole number."""
+    if hidden_size(spec) % spec.width:
+        raise inexpressible("DINOv2", "its feed-forward is a whole number of times as wide as its layers")
+    return hidden_size(spec) // spec.width
 
 
 def rows(spec: EncoderSpec) -> list[Row]:
@@ -80,11 +92,27 @@ def rows(spec: EncoderSpec) -> list[Row]:
     ]
 
 
-def _classifier(shape: Shape, weight: Any, bias: Any) -> dict[str, Any]:
-    """Theirs reads the class token and the mean of the patches beside each other; ours has no use for the second."""
+def classify(shape: Shape, trunk: Mapping[str, Any], weight: Any, bias: Any) -> Headed:
+    """Theirs reads the class token and the mean of the patches beside each other; ours has a use for one of them."""
     import torch
 
-    return {"classifier.weight": torch.cat([weight, torch.zeros_like(weight)], 1), "classifier.bias": bias}
+    nothing = torch.zeros_like(weight)
+    both = [weight, nothing] if shape.backbone.pooling == "cls" else [nothing, weight]
+    head = classifiers.layer("classifier", torch.cat(both, 1), bias)
+    return Headed("Dinov2ForImageClassification", classifiers.under("dinov2.", trunk) | head)
+
+
+def of_vit(spec: EncoderSpec, trunk: Mapping[str, Any], rows_of_vit: list[Row]) -> dict[str, Any]:
+    """A ViT's tensors under the names of DINOv2, with a layer scale that changes no digit."""
+    import torch
+
+    theirs = {row.ours: row.theirs for row in rows_of_vit}
+    renamed = {
+        name: trunk[old] for row in rows(spec) if row.ours in theirs
+        for name, old in zip(row.theirs, theirs[row.ours], strict=True)
+    }  # fmt: skip
+    scales = {name: torch.ones(spec.width) for row in rows(spec) if row.ours not in theirs for name in row.theirs}
+    return renamed | scales
 
 
 FAMILY = Family(
@@ -95,6 +123,6 @@ FAMILY = Family(
     write=write,
     rows=rows,
     ignored=(MASK_TOKEN,),
-    classifier=Classifier("Dinov2ForImageClassification", _classifier),
+    classify=classify,
     inputs="pixels",
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from ssl_core.backbones import EncoderSpec
 from ssl_core.data import residues
+from ssl_core.interop import classifiers
 from ssl_core.interop.base import Family, Ignored, Public, Row, Shape, layered, with_bias
 from ssl_core.interop.hf._trunk import LONGEST, dropout, same_again
 from ssl_core.interop.transforms import SAME, Stacked
@@ -104,5 +105,5 @@ FAMILY = Family(
         Ignored(r"embeddings\.(position_ids|position_embeddings\.weight)", "not used by rotary models"),
         Ignored(r".*rotary_embeddings\.inv_freq", "rotary wavelengths, a buffer"),
     ),
-    inputs="text",
+    classify=classifiers.after_tanh("EsmForSequenceClassification", "esm.", "classifier.dense", "classifier.out_proj"),
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ssl_core.backbones import EncoderSpec
-from ssl_core.interop.base import Family, Ignored, Public, Row, Shape, layered, with_bias
+from ssl_core.interop import classifiers
+from ssl_core.interop.base import Family, Headed, Ignored, Public, Row, Shape, inexpressible, layered, with_bias
 from ssl_core.interop.hf._text import special_ids, text_shape
 from ssl_core.interop.hf._trunk import ACTIVATIONS, THEIR_ACTIVATION, dropout, same_again
 from ssl_core.interop.transforms import SAME, TRANSPOSED
@@ -74,6 +76,21 @@ def rows(spec: EncoderSpec) -> list[Row]:
     ]
 
 
+def classify(shape: Shape, trunk: Mapping[str, Any], weight: Any, bias: Any) -> Headed:
+    """Theirs reads the last token and has no bias. What the last norm gives holds one number that never changes: its
+    channels, each divided by the norm's weight, add up to what the norm's biases do. The bias is put on that."""
+    name = "GPT2ForSequenceClassification"
+    classifiers.needs(shape, "last", name)
+    if "pad_id" not in shape.facts:
+        raise inexpressible(name, "it finds the last token by the padding behind it, and this tokenizer has none")
+    gain, offset = trunk["ln_f.weight"].double(), trunk["ln_f.bias"].double()
+    constant = (offset / gain).sum()
+    if not constant**2 > 1e-4 * len(gain):  # too near 0 to carry a bias in float32, or no number
+        raise inexpressible(name, "its linear layer has no bias, and this model's last norm has none to stand for it")
+    carried = weight.double() + bias.double()[:, None] / (constant * gain)
+    return Headed(name, classifiers.under("transformer.", trunk) | {"score.weight": carried.float().contiguous()})
+
+
 FAMILY = Family(
     model_types=("gpt2",),
     model_class="GPT2Model",
@@ -82,4 +99,5 @@ FAMILY = Family(
     write=write,
     rows=rows,
     ignored=(Ignored(r"h\.\d+\.attn\.(bias|masked_bias)", "the causal mask, a buffer"),),
+    classify=classify,
 )

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssl_core.backbones import EncoderSpec
-from ssl_core.interop.base import Family, Public, Row, Shape, layered, unsupported, with_bias
+from ssl_core.interop import classifiers
+from ssl_core.interop.base import Family, Headed, Public, Row, Shape, inexpressible, layered, unsupported, with_bias
 from ssl_core.interop.hf._text import special_ids, text_shape
 from ssl_core.interop.hf._trunk import LONGEST, OpenGate, dropout, rotary_base, same_again
 from ssl_core.interop.transforms import SAME
@@ -124,6 +125,22 @@ def rows(spec: EncoderSpec) -> list[Row]:
     ]
 
 
+def classify(shape: Shape, trunk: Mapping[str, Any], weight: Any, bias: Any) -> Headed:
+    """Theirs reads the mean or the first token, through a layer and a norm."""
+    import torch
+
+    name, spec = "ModernBertForSequenceClassification", shape.backbone
+    if spec.pooling not in ("mean", "cls"):
+        raise inexpressible(name, f"it pools by mean or cls, and this encoder by {spec.pooling}")
+    first, last = classifiers.before_norm(weight, spec.norm_epsilon, name)
+    head = {"head.dense.weight": first, "head.norm.weight": torch.ones(spec.width)}
+    if spec.bias:
+        head["head.norm.bias"] = torch.zeros(spec.width)
+    head |= classifiers.layer("classifier", last, bias)
+    told = {"classifier_pooling": spec.pooling, "classifier_activation": "linear", "classifier_bias": False}
+    return Headed(name, classifiers.under("model.", trunk) | head, told, classifiers.SCALED)
+
+
 FAMILY = Family(
     model_types=("modernbert",),
     model_class="ModernBertModel",
@@ -131,4 +148,5 @@ FAMILY = Family(
     read=read,
     write=write,
     rows=rows,
+    classify=classify,
 )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ssl_core.backbones import EncoderSpec
+from ssl_core.interop import classifiers
 from ssl_core.interop.base import Family, Public, Row, Shape
 from ssl_core.interop.hf import bert
 from ssl_core.interop.hf._text import special_ids, text_shape
@@ -76,4 +77,7 @@ FAMILY = Family(
     write=write,
     rows=rows,
     ignored=bert.FAMILY.ignored,
+    classify=classifiers.after_tanh(
+        "RobertaForSequenceClassification", "roberta.", "classifier.dense", "classifier.out_proj"
+    ),
 )

@@ -6,10 +6,13 @@ of their config that transformers does not read, `fixed_positions` and `pooling`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ssl_core.backbones import EncoderSpec
-from ssl_core.interop.base import Classifier, Family, Ignored, Public, Row, Shape, inexpressible, layered
+from ssl_core.interop import classifiers
+from ssl_core.interop.base import Family, Headed, Ignored, Public, Row, Shape, inexpressible, layered
 from ssl_core.interop.hf._pictures import (
     EachToken,
     Unbatched,
@@ -86,10 +89,15 @@ def rows(spec: EncoderSpec) -> list[Row]:
     ]
 
 
-def _classifier(shape: Shape, weight: Any, bias: Any) -> dict[str, Any]:
-    if shape.backbone.pooling != "cls":
-        raise inexpressible("ViT", "its classifier reads the class token, and this model's the mean of the patches")
-    return {"classifier.weight": weight, "classifier.bias": bias}
+def classify(shape: Shape, trunk: Mapping[str, Any], weight: Any, bias: Any) -> Headed:
+    """Theirs reads the class token. The mean of the patches is read by DINOv2's, which is a ViT with a layer scale."""
+    if shape.backbone.pooling == "cls":
+        return classifiers.linear("ViTForImageClassification", "vit.", "classifier", "cls")(shape, trunk, weight, bias)
+    from ssl_core.interop.hf import dinov2
+
+    made = dinov2.classify(shape, dinov2.of_vit(shape.backbone, trunk, rows(shape.backbone)), weight, bias)
+    told = {"model_type": "dinov2", "mlp_ratio": dinov2.ratio(shape.backbone), "layerscale_value": 1.0}
+    return replace(made, config={**told, "pooling": "mean"})
 
 
 FAMILY = Family(
@@ -100,6 +108,6 @@ FAMILY = Family(
     write=write,
     rows=rows,
     ignored=(POOLER, MASK_TOKEN),
-    classifier=Classifier("ViTForImageClassification", _classifier),
+    classify=classify,
     inputs="pixels",
 )

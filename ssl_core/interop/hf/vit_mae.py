@@ -38,4 +38,5 @@ FAMILY = Family(
     rows=vit.rows,
     ignored=(Ignored(r"decoder\..*", "the decoder of pretraining"), vit.POOLER),
     inputs="pixels",
+    exported=False,
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ssl_core.backbones import STEM_STEPS, EncoderSpec
-from ssl_core.interop.base import Family, Ignored, Public, Row, Shape, inexpressible, layered, unsupported
+from ssl_core.interop import classifiers
+from ssl_core.interop.base import Family, Headed, Ignored, Public, Row, Shape, inexpressible, layered, unsupported
 from ssl_core.interop.hf._pictures import ACTIVATIONS, THEIR_ACTIVATION, hidden_size, layer_rows, norm_rows
 from ssl_core.modalities.audio import AudioModality
 
@@ -124,6 +126,17 @@ def rows(spec: EncoderSpec) -> list[Row]:
     ]
 
 
+def classify(shape: Shape, trunk: Mapping[str, Any], weight: Any, bias: Any) -> Headed:
+    """Theirs projects every frame, here onto itself, before the mean."""
+    import torch
+
+    width = shape.backbone.width
+    projector = classifiers.layer("projector", torch.eye(width), torch.zeros(width))
+    head = projector | classifiers.layer("classifier", weight, bias)
+    told = {"classifier_proj_size": width, "use_weighted_layer_sum": False}
+    return Headed("Wav2Vec2ForSequenceClassification", classifiers.under("wav2vec2.", trunk) | head, told)
+
+
 FAMILY = Family(
     model_types=("wav2vec2",),
     model_class="Wav2Vec2Model",
@@ -132,5 +145,6 @@ FAMILY = Family(
     write=write,
     rows=rows,
     ignored=(Ignored(r"masked_spec_embed", "stands for hidden frames; objectives have their own"),),
+    classify=classify,
     inputs="wave",
 )

@@ -35,9 +35,17 @@ class Toy:
     half: bool = False
 
 
+def resnet(depth: int) -> nn.Module:
+    """Of a quarter of the paper's width."""
+    wider, kind, depths = (1, "basic", [2, 2, 2, 2]) if depth == 18 else (4, "bottleneck", [3, 4, 6, 3])
+    sizes = [wider * 16 * 2**stage for stage in range(4)]
+    config = transformers.ResNetConfig(embedding_size=16, hidden_sizes=sizes, depths=depths, layer_type=kind)
+    return transformers.ResNetForImageClassification(config)
+
+
 ENDS = {"bos_token_id": 2, "eos_token_id": 3}
 GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "n_positions": 64}
-SQUARE = {**TRUNK, "image_size": 24, "patch_size": 8}
+SQUARE = {**TRUNK, "intermediate_size": 64, "image_size": 24, "patch_size": 8}
 DINO = {name: value for name, value in SQUARE.items() if name != "intermediate_size"}
 TOYS: dict[str, Toy] = {
     "ast": Toy(
@@ -65,6 +73,8 @@ TOYS: dict[str, Toy] = {
         ),
         kind="wave",
     ),
+    "ijepa": Toy(lambda: transformers.IJepaForImageClassification(transformers.IJepaConfig(**SQUARE)), kind="image"),
+    "resnet": Toy(lambda: resnet(18), kind="image"),
     "vit_mae": Toy(
         lambda: transformers.ViTMAEForPreTraining(
             transformers.ViTMAEConfig(**SQUARE, decoder_hidden_size=16, decoder_num_attention_heads=2)
@@ -129,4 +139,9 @@ def randomised(module: nn.Module) -> nn.Module:
         for parameter in module.parameters():
             scale = 0.2 if parameter.ndim == 1 else 0.1
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+        norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.momentum = None
+        if norms:  # averages as pictures leave them, or the numbers would grow from block to block
+            module.train()(torch.randn(4, 3, 48, 48, generator=generator))
     return module.eval()

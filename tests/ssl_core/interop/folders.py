@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +15,15 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor
 
 from ssl_core.context import MemoryContext
+from ssl_core.durable import committed
+from ssl_core.encoders import Encoder
+from ssl_core.heads import classifier_of
+from ssl_core.inference import FORMAT
 from ssl_core.interop import exporter, importer
+from ssl_core.interop.base import Shape
+from ssl_core.nets import Nets
 from ssl_core.spec import ExportSpec, ImportSpec, RunOrder
+from ssl_core.tasks import TASKS
 from tests.ssl_core.interop.families import TEXT, TRUNK, randomised
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{at}" for at in range(100)))
@@ -61,6 +69,29 @@ def imported(archive: Path, workdir: Path, **fields: Any) -> tuple[dict[str, Any
     order = RunOrder(spec=spec, datasets={"imp_x": str(archive)}, cache=str(workdir / "cache"))
     context = MemoryContext(workdir)
     return importer.run(order, spec, context), context
+
+
+def model_folder(folder: Path, shape: Shape, encoder: Encoder, classes: int = 0, model_type: str = "") -> Path:
+    """A model folder of ours: the encoder, or a classifier on it whose standardisation and layer are no identity."""
+    task = TASKS["classification"]() if classes else None
+    names = [f"kind {at}" for at in range(classes)]
+    nets = Nets(encoder) if task is None else task.build(encoder, names)
+    if classes:
+        head, draw = classifier_of(nets), torch.Generator().manual_seed(3)
+        width = encoder.embed_dim
+        head.standardise(0.5 + 2 * torch.randn(50, width, generator=draw))
+        head.assign(torch.randn(classes, width, generator=draw), torch.randn(classes, generator=draw))
+    config = {
+        "format": FORMAT, "kind": "task" if classes else "encoder", "modality": shape.modality.model_dump(mode="json"),
+        "backbone": shape.backbone.model_dump(mode="json"), "facts": dict(shape.facts), "objective": None,
+        "task": task and task.model_dump(mode="json"), "classes": names, "embed_dim": encoder.embed_dim,
+        "parameters": sum(parameter.numel() for parameter in nets.parameters()),
+        "max_length": int(shape.facts.get("max_length", 0)), "imported": {"model_type": model_type},
+    }  # fmt: skip
+    with committed(folder) as out:
+        save_file(nets.state_dict(), out / "model.safetensors")
+        (out / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 def exported(model: Path, workdir: Path, format: str) -> tuple[Path, dict[str, Any]]:

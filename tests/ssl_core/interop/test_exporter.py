@@ -19,7 +19,10 @@ from tests.model_folders import image_model, text_model
 pytest.importorskip("transformers")
 
 from ssl_core.interop.exporter import folded
-from tests.ssl_core.interop.folders import bert_folder, exported, imported, zipped
+from ssl_core.interop.hf import FAMILIES
+from tests.ssl_core.interop.folders import bert_folder, exported, imported, model_folder, zipped
+from tests.ssl_core.interop.test_families import imported as imported_encoder
+from tests.ssl_core.interop.test_families import saved
 
 LOADED = """
 import sys, numpy, torch
@@ -83,9 +86,33 @@ def test_an_onnx_file_runs_in_onnxruntime_and_agrees(model: Path, tmp_path: Path
         assert session.get_outputs()[1].name == "logits"
 
 
-@pytest.mark.parametrize("make", [text_model, image_model])
-def test_what_no_public_class_computes_is_refused_with_the_formats_it_has(make: object, tmp_path: Path) -> None:
-    chosen = make(tmp_path / "made", task=True)  # type: ignore[operator]
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_encoder_of_every_family_is_exported_and_computes_the_same(name: str, tmp_path: Path) -> None:
+    saved(name, tmp_path / "public")
+    shape, encoder, _ = imported_encoder(tmp_path / "public")
+    chosen = model_folder(tmp_path / "model", shape, encoder, model_type=name)
+    folder, verdict = exported(chosen, tmp_path, "hf")
+    difference = verdict["metrics"]["export/max_abs_difference"]
+    assert difference <= 2e-4 if name == "resnet" else difference <= 1e-4  # its vectors are of size 20
+    assert f"{difference:.3g} (greatest absolute difference" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["vit", "ast", "siglip_vision_model", "wav2vec2", "esm", "resnet"])
+def test_a_file_for_onnxruntime_takes_other_batches_and_lengths_and_agrees(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    saved(name, tmp_path / "public")
+    shape, encoder, _ = imported_encoder(tmp_path / "public")
+    _, verdict = exported(model_folder(tmp_path / "model", shape, encoder), tmp_path, "onnx")
+    assert verdict["metrics"]["export/max_abs_difference"] <= (6e-4 if name == "resnet" else 1e-4)  # of up to 60
+
+
+def test_a_classifier_of_topics_made_from_scratch_is_exported_for_transformers(tmp_path: Path) -> None:
+    folder, _ = exported(text_model(tmp_path / "made", task=True), tmp_path / "run", "hf")
+    assert json.loads((folder / "config.json").read_text())["architectures"] == ["ModernBertForSequenceClassification"]
+
+
+def test_what_no_public_class_computes_is_refused_with_the_formats_it_has(tmp_path: Path) -> None:
+    chosen = image_model(tmp_path / "made", task=True)
     with pytest.raises(SpecError) as caught:
         exported(chosen, tmp_path / "run", "hf")
     assert (caught.value.code, caught.value.param) == ("export_unsupported", "format")
