@@ -32,7 +32,7 @@ from ssl_core.data.cache import prepared
 from ssl_core.data.loader import Loader
 from ssl_core.encoders import build_encoder
 from ssl_core.learner import TrainStep
-from ssl_core.machine import cpu_precision
+from ssl_core.machine import cpu_precision, keep_freed_memory
 from ssl_core.modalities.base import Modality, Source
 from ssl_core.spec import PretrainSpec, TrainPlan
 from ssl_core.throughput import peak_memory
@@ -201,6 +201,7 @@ def main() -> int:
     parser.add_argument("--recipe", action="store_true", help="precision, dropout and GELU as our recipe has them here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as the process of every job begins
     row = BY_NAME[options.row]
     for name in ("batch", "steps", "warmup"):
         if getattr(options, name) is None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Tokens
+from ssl_core.dropout import Dropout
 from ssl_core.encoders.transformer import Sight, sight, step_mask
 from ssl_core.layers import (
     Attention,
@@ -46,7 +47,7 @@ class Decoder(nn.Module):
         self.spec = spec
         self.position = nn.Embedding(spec.max_positions, spec.width) if spec.positions == "learned" else None
         self.embedding_norm = norm_of(spec) if spec.embedding_norm else nn.Identity()
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.layers = nn.ModuleList(DecoderLayer(spec, first=at == 0) for at in range(depth or spec.depth))
         self.final_norm = norm_of(spec) if spec.norm == "pre" else nn.Identity()
         self.apply(initialise)
@@ -179,7 +180,7 @@ class DecoderLayer(nn.Module):
         self.crossing = CrossAttention(spec)
         self.feed_forward_norm = norm_of(spec)
         self.feed_forward = FeedForward(spec)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
 
     def forward(self, x: Tensor, own: Own, states: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         """(B, T, D) from (B, T, D).

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Inputs, Tokens
+from ssl_core.dropout import Dropout
 from ssl_core.encoders.base import Encoder
 from ssl_core.errors import SpecError
 from ssl_core.layers import Layer, Past, initialise, masked_mean, norm_of, rotary_angles, shrink_residuals
@@ -40,7 +41,7 @@ class Transformer(Encoder):
         self.position = nn.Embedding(spec.max_positions, narrow) if spec.positions == "learned" else None
         self.embedding_norm = norm_of(spec, narrow) if spec.embedding_norm else nn.Identity()
         self.project = nn.Linear(narrow, spec.width) if narrow != spec.width else nn.Identity()
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.layers = nn.ModuleList(Layer(spec, first=at == 0) for at in range(spec.depth))
         self.final_norm = norm_of(spec) if spec.norm == "pre" else nn.Identity()
         self.apply(initialise)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ssl_core.backbones import EncoderSpec, patch_grid
 from ssl_core.batch import Inputs
+from ssl_core.dropout import Dropout
 from ssl_core.encoders.base import Encoder
 from ssl_core.layers import FeedForward, Layer, attend, initialise, norm_of, shrink_residuals
 
@@ -48,7 +49,7 @@ class ViT(Encoder):
         self.register_token = _token(spec.register_tokens, spec.width)
         self.position = _positions(spec, self.grid)
         self.embedding_norm = norm_of(spec) if spec.embedding_norm else nn.Identity()
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.layers = nn.ModuleList(Layer(spec, first=at == 0) for at in range(spec.depth))
         self.final_norm = norm_of(spec) if spec.norm == "pre" else nn.Identity()
         self.pool = AttentionPool(spec) if spec.pooling == "attention" else None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ssl_core.backbones import STEM_STEPS, EncoderSpec
 from ssl_core.batch import Inputs
+from ssl_core.dropout import Dropout
 from ssl_core.encoders.base import Encoder
 from ssl_core.errors import SpecError
 from ssl_core.layers import Layer, initialise, masked_mean, norm_of, shrink_residuals
@@ -45,7 +46,7 @@ class Wave(Encoder):
         self.project = nn.Linear(spec.stem_width, spec.width)
         self.position = PositionConvolution(spec) if spec.positions == "convolution" else None
         self.embedding_norm = norm_of(spec) if spec.embedding_norm else nn.Identity()
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.layers = nn.ModuleList(Layer(spec, first=at == 0) for at in range(spec.depth))
         self.final_norm = norm_of(spec) if spec.norm == "pre" else nn.Identity()
         self.apply(initialise)
