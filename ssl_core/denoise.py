@@ -71,7 +71,7 @@ def _marked(plain: Tensor, ids: Tensor, size: int, sentinels: nn.Embedding) -> T
     return torch.where((ids >= size)[:, :, None], marked, plain)
 
 
-def _table(nets: Nets) -> Tensor:
+def table(nets: Nets) -> Tensor:
     """(V, D) the output layer."""
     encoder, _, sentinels = _parts(nets)
     return encoder.token.weight if sentinels is None else torch.cat([encoder.token.weight, sentinels.weight])
@@ -87,7 +87,7 @@ def denoising_loss(nets: Nets, corrupted: Corrupted) -> tuple[Tensor, Tensor, Te
     if hidden.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(weights.all()):
         places = weights.nonzero().squeeze(1)
         hidden, targets, weights, taken = hidden[places], targets[places], weights[places], taken[places]
-    losses, hits = vocabulary_losses(hidden, _table(nets), None, targets)
+    losses, hits = vocabulary_losses(hidden, table(nets), None, targets)
     return _mean(losses, weights), _mean(hits, weights), _mean(hits, weights & taken)
 
 
@@ -109,14 +109,14 @@ def write(nets: Nets, source: Tokens, end: int, most: int) -> Tensor:
         most: tokens to write.
     """
     _, decoder, _ = _parts(nets)
-    table = _table(nets)
+    outputs = table(nets)
     generation = decoder.start(read(nets, source), source)
     last = torch.full_like(source.ids[:, :1], end)
     done = torch.zeros_like(last, dtype=torch.bool)
     told: list[Tensor] = []
     while len(told) < most and not bool(done.all()):
         hidden = decoder.step(embedded(nets, last), generation)
-        last = F.linear(hidden, table).argmax(-1)
+        last = F.linear(hidden, outputs).argmax(-1)
         told.append(last)
         done |= last == end
     return torch.cat(told, 1)

@@ -24,7 +24,7 @@ from ssl_core.durable import committed
 from ssl_core.errors import EngineError, SpecError
 from ssl_core.export import software
 from ssl_core.heads import Classifier, classifier_of
-from ssl_core.interop import matching, probes
+from ssl_core.interop import matching, probes, writers
 from ssl_core.interop.base import NOT_EXPRESSIBLE, Family, Headed, Shape, inexpressible
 from ssl_core.interop.hf import BY_MODEL_TYPE, FAMILIES
 from ssl_core.spec import ExportSpec, RunOrder
@@ -73,6 +73,11 @@ def write_hf(model: inference.LoadedModel, out: Path) -> tuple[probes.Measured |
     """
     encoder = model.nets.encoder
     shape = Shape(encoder.spec, model.modality, encoder.facts)
+    nets = writers.whole(model)
+    name = None if nets is None else writers.write(nets, shape, out)
+    if nets is not None and name is not None:
+        _beside(model, out)
+        return writers.measured(out, name, nets), ""
     family, config, made = _written(shape, model)
     save_file(dict(made.tensors), out / "model.safetensors", metadata={"format": "pt"})
     config |= {**made.config, "architectures": [made.model_class], "dtype": "float32"}

@@ -19,6 +19,7 @@ from ssl_core.data import tokenizer
 from ssl_core.durable import committed
 from ssl_core.encoders import build_encoder
 from ssl_core.encoders.base import Encoder
+from ssl_core.encoders.decoder import Decoder
 from ssl_core.errors import DataError, SpecError
 from ssl_core.export import FORMAT, software
 from ssl_core.interop import folder as folders
@@ -61,8 +62,9 @@ def _import(folder: Path, spec: ImportSpec, context: RunContext) -> dict[str, An
     shape = read_shape(family, public)
     if shape.modality.name in ("text", "image_text"):
         _check_tokenizer(codec, shape)
-    encoder = _encoder(shape, theirs)
-    report = matching.load(family, encoder, theirs)
+    depth = _decoder_layers(family, public, theirs)
+    encoder, decoder = _built(shape, depth, theirs)
+    report = matching.load(family, encoder, theirs, decoder)
     _tell(report, context)
     report.check(spec.least_share)
     counts = {name: len(value) for name, value in report.summary().items() if isinstance(value, list | dict)}
@@ -77,14 +79,18 @@ def _import(folder: Path, spec: ImportSpec, context: RunContext) -> dict[str, An
         "task": None,
         "classes": [],
         "embed_dim": encoder.embed_dim,
-        "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
+        "decoder_depth": depth,
+        "parameters": sum(tensor.numel() for part in (encoder, decoder) if part for tensor in part.parameters()),
         "max_length": int(shape.facts.get("max_length", 0)),
         "imported": facts,
     }
     source = spec.hub.model_dump() if spec.hub is not None else spec.filename
     card = {"imported": {**facts, "tensors": report.summary()}, "software": software(), "source": source}
+    tensors = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    if decoder is not None:
+        tensors |= {f"parts.decoder.{k}": v for k, v in decoder.state_dict().items()}
     with committed(context.workdir / "artifact") as out:
-        write_tensors(out / "model.safetensors", {f"encoder.{k}": v for k, v in encoder.state_dict().items()})
+        write_tensors(out / "model.safetensors", tensors)
         (out / "config.json").write_text(json.dumps(summary, allow_nan=False, indent=1))
         (out / "card.json").write_text(json.dumps(card, allow_nan=False, indent=1))
         if codec is not None:
@@ -129,17 +135,28 @@ def _check_tokenizer(codec: Path | None, shape: Shape) -> None:
         raise DataError("tokenizer_mismatch", text, "tokenizer.json")
 
 
-def _encoder(shape: Shape, theirs: Theirs) -> Encoder:
-    """The encoder, built once its size is known to be of the order of the file's."""
+def _decoder_layers(family: Family, public: Public, theirs: Theirs) -> int:
+    """Layers of the decoder to take over; 0 where the folder has none, or one of another shape than the encoder's."""
+    if family.decoder is None or not any(".decoder." in f".{name}" for name in theirs.shapes):
+        return 0
+    return family.decoder.depth(public)
+
+
+def _built(shape: Shape, depth: int, theirs: Theirs) -> tuple[Encoder, Decoder | None]:
+    """Encoder and decoder, built once their size is known to be of the order of the file's."""
     facts = dict(shape.facts)
     with torch.device("meta"):
         needed = sum(parameter.numel() for parameter in build_encoder(shape.backbone, facts).parameters())
+        # A config of a billion layers is not built to be counted.
+        each = sum(parameter.numel() for parameter in Decoder(shape.backbone, 1).parameters()) if depth else 0
+        needed += depth * each
     held = sum(torch.Size(size).numel() for size in theirs.shapes.values())
     if needed > _BEYOND * held + _SPARE:
         text = f"config.json describes {needed:,} numbers and the weights hold {held:,} in {len(theirs.shapes)} tensors"
         raise DataError("import_mismatch", text, "config.json")
     torch.manual_seed(0)  # what least_share lets be missing is the same in every import
-    return build_encoder(shape.backbone, facts).eval()
+    encoder = build_encoder(shape.backbone, facts).eval()
+    return encoder, Decoder(shape.backbone, depth).eval() if depth else None
 
 
 def _tell(report: matching.Report, context: RunContext) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, isfinite
 
 from ssl_core.encoders.base import Encoder
+from ssl_core.encoders.decoder import Decoder
 from ssl_core.errors import DataError
 from ssl_core.interop.base import Family, Row
 from ssl_core.interop.tensors import Theirs
@@ -81,13 +82,18 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(name[:160] for name in listed[:_TOLD]) + more
 
 
-def load(family: Family, encoder: Encoder, theirs: Theirs) -> Report:
-    """Fill the encoder as far as their tensors fit, and say what became of each. The caller checks the report."""
+def load(family: Family, encoder: Encoder, theirs: Theirs, decoder: Decoder | None = None) -> Report:
+    """Fill the encoder, and the decoder where one is asked for, as far as their tensors fit, and say what became of
+    each. The caller checks the report."""
     report = Report()
-    names = _sorted(family, theirs, report)
+    rows, state = family.rows(encoder.spec), encoder.state_dict()
+    if decoder is not None and family.decoder is not None:
+        beside = family.decoder.rows(decoder.spec, len(decoder.layers))
+        rows = [*rows, *(replace(row, ours=f"decoder.{row.ours}") for row in beside)]
+        state |= {f"decoder.{name}": value for name, value in decoder.state_dict().items()}
+    names = _sorted(family, theirs, {name for row in rows for name in row.theirs}, report)
     used: set[str] = set()
-    state = encoder.state_dict()
-    for row in family.rows(encoder.spec):
+    for row in rows:
         found = [names[name] for name in row.theirs if name in names]
         used.update(found)
         if len(found) < len(row.theirs):
@@ -99,13 +105,14 @@ def load(family: Family, encoder: Encoder, theirs: Theirs) -> Report:
     return report
 
 
-def _sorted(family: Family, theirs: Theirs, report: Report) -> dict[str, str]:
+def _sorted(family: Family, theirs: Theirs, wanted: set[str], report: Report) -> dict[str, str]:
     """Names behind the prefix -> whole names, of what may belong to the trunk; the rest is a head, or ignored."""
     prefix = next((one for one in family.prefixes if any(name.startswith(one) for name in theirs.shapes)), "")
     names: dict[str, str] = {}
     for name in theirs.shapes:
         inner = _today(name.removeprefix(prefix))
-        reason = next((each.reason for each in family.ignored if re.fullmatch(each.pattern, inner)), None)
+        ignored = () if inner in wanted else family.ignored
+        reason = next((each.reason for each in ignored if re.fullmatch(each.pattern, inner)), None)
         if not name.startswith(prefix):
             reason = "of a head on the trunk"
         if reason is None:
@@ -157,9 +164,13 @@ def _take(row: Row, found: list[str], theirs: Theirs, target: Tensor, report: Re
 
 def their_tensors(family: Family, encoder: Encoder) -> dict[str, Tensor]:
     """What an export writes: every tensor of theirs from ours."""
-    state = encoder.state_dict()
+    return made_of(family.rows(encoder.spec), encoder.state_dict())
+
+
+def made_of(rows: list[Row], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Their tensors by name, from ours."""
     made: dict[str, Tensor] = {}
-    for row in family.rows(encoder.spec):
+    for row in rows:
         parts = row.how.theirs(state[row.ours].detach().float().cpu())
         made |= {name: part.contiguous() for name, part in zip(row.theirs, parts, strict=True)}
     return made
