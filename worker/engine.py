@@ -21,7 +21,7 @@ StopWord = Literal["cancel", "pause", "drain"]
 # All that the engine may know of our environment. Everything else may be a secret (R26).
 PASSED_ON = (
     "PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CXX", "CC",
-    "GROUNDWORK_ALLOW_HUB",
+    "GROUNDWORK_ALLOW_HUB", "HF_ENDPOINT",
     "GROUNDWORK_ENGINE_FAULT",
 )  # fmt: skip
 PASSED_ON_PREFIXES = ("LC_", "OMP_", "MKL_", "KMP_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "PYTORCH_", "OPENBLAS_")

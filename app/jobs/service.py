@@ -88,6 +88,11 @@ def ended_job_using(session: Session, ref_id: str) -> str | None:
     return None if live_job_using(session, ref_id) else session.scalar(query.limit(1))
 
 
+def any_job_using(session: Session, ref_id: str) -> bool:
+    """Whether there is or was a job that reads this."""
+    return session.scalar(select(JobInput.job_id).where(JobInput.ref_id == ref_id).limit(1)) is not None
+
+
 def live_count(session: Session, project_id: str) -> int:
     """Jobs of the project that have not ended."""
     query = select(func.count()).where(Job.project_id == project_id, Job.status.in_(LIVE))

@@ -13,9 +13,10 @@ from app.datasets.forms import UPLOAD_ERRORS
 from app.datasets.intake import Form, Received, digest_of_form, receive
 from app.datasets.schemas import form_refusal
 from app.datasets.service import clean_filename
+from app.db import now_ms
 from app.edge import body_was, kept_reply
 from app.errors import ApiError, Forbidden, Unprocessable
-from app.ids import new_id
+from app.ids import made_ms, new_id
 from app.jobs import service as jobs
 from app.jobs.schemas import as_job
 from app.jobs.submission import check_limit
@@ -25,6 +26,8 @@ from app.protocol import parse_json, read_capped, read_json
 from ssl_core.spec import HubModel, ImportSpec, Metadata
 
 SWEEP_SECONDS = 60.0
+STRAY_MS = 24 * 60 * 60 * 1000
+"""Age at which an upload without a job has none to come: no request lasts so long."""
 _FIELDS = frozenset({"name", "least_share", "metadata"})
 _TEXT: dict[str, Any] = {"type": "string"}
 _PROPERTIES: dict[str, Any] = {
@@ -170,11 +173,19 @@ def _submit(
 
 
 def sweep(platform: Platform) -> int:
-    """Uploads whose import has ended give back their room; returns how many."""
+    """Uploads whose import has ended give back their room; returns how many.
+
+    So do those that no job was ever made of, since a process died in between; nobody's room was charged for them.
+    """
     freed = 0
     for key, size in list(platform.store.list("imports")):
+        import_id = key.split("/")[1]
         with session_scope(platform) as session:
-            project_id = jobs.ended_job_using(session, key.split("/")[1])
+            project_id = jobs.ended_job_using(session, import_id)
+            stray = project_id is None and made_ms(import_id) < now_ms(session) - STRAY_MS
+            if stray and not jobs.any_job_using(session, import_id):
+                platform.store.delete(key)
+                freed += 1
             if project_id is None:
                 continue
             quota.charge(session, project_id, 0)  # takes the lock: of two processes that sweep, one finds it

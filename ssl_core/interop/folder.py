@@ -72,20 +72,30 @@ def fetch(hub: HubModel, out: Path) -> None:
 
     Raises:
         SpecError: `hub_not_allowed`, the operator has not set GROUNDWORK_ALLOW_HUB for this worker.
+        DataError: `hub_not_found`.
         EngineError: `hub_failed`.
     """
     if os.environ.get(ALLOW_HUB, "").lower() not in ("1", "true", "yes"):
         raise SpecError("hub_not_allowed", f"the worker may not fetch from a hub; its operator sets {ALLOW_HUB}", "hub")
     try:
         from huggingface_hub import snapshot_download
-
-        patterns = ["*.safetensors", "config.json", INDEX, *_VOCABULARIES, *_EXTRAS]
-        snapshot_download(hub.repository, revision=hub.revision, allow_patterns=patterns, local_dir=out)
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
     except ImportError as error:
         raise SpecError("hub_not_allowed", "this worker is installed without huggingface_hub", "hub") from error
+    patterns = ["*.safetensors", "config.json", INDEX, *_VOCABULARIES, *_EXTRAS]
+    try:
+        # No token: what the worker's user may read is not what a user of this platform may.
+        snapshot_download(
+            hub.repository, revision=hub.revision, allow_patterns=patterns, local_dir=out, token=False,
+            endpoint=os.environ.get("HF_ENDPOINT"), max_workers=2,
+        )  # fmt: skip
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        at = f" at {hub.revision}" if hub.revision else ""
+        text = f"the hub has no public repository {hub.repository}{at}"
+        raise DataError("hub_not_found", text, "hub") from error
     except Exception as error:  # the library raises errors of several others
-        text = f"{hub.repository} could not be fetched: {str(error).splitlines()[0][:300]}"
-        raise EngineError("hub_failed", text, "hub") from error
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise EngineError("hub_failed", f"{hub.repository} could not be fetched: {said[:300]}", "hub") from error
     shutil.rmtree(out / ".cache", ignore_errors=True)
 
 
