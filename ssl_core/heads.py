@@ -188,6 +188,16 @@ def classifier_of(nets: Nets) -> Classifier:
 
 
 @torch.no_grad()
+def vectors_and_targets(encoder: Encoder, batches: Iterable[Batch], name: str) -> tuple[Tensor, Tensor]:
+    """(N, D) vectors in evaluation mode and (N, ...) targets of that name of all batches."""
+    training = encoder.training
+    encoder.eval()
+    pairs = [(encoder(batch.views[0]).float(), batch.targets[name]) for batch in batches]
+    encoder.train(training)
+    return torch.cat([vectors for vectors, _ in pairs]), torch.cat([targets for _, targets in pairs])
+
+
+@torch.no_grad()
 def vectors_and_labels(encoder: Encoder, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
     """(N, D) vectors in evaluation mode and (N,) labels of all batches that have labels."""
     training = encoder.training

@@ -107,7 +107,7 @@ class TargetColumns:
         taken = set(mapping.values())
         for ours, column in modality.columns.items():
             taken.add(choose_column(ours, found, mapping, column.usual) or "")
-        taken.add(choose_column("label", found, mapping, LABEL_COLUMNS) or "")
+        taken.add(label_column(found, mapping) or "")
         chosen = {}
         for name, kind in TARGETS.items():
             columns = cls._of(kind, modality, [each for each in found if each not in taken], (found, mapping))
@@ -189,6 +189,14 @@ def choose_column(ours: str, found: list[str], mapping: dict[str, str], usual: t
     return next((lowered[name] for name in usual if name in lowered), None)
 
 
+def label_column(found: list[str], mapping: dict[str, str]) -> str | None:
+    """Which column holds class labels: not one that the mapping says is something else. Raises as `choose_column`."""
+    if "label" in mapping:
+        return choose_column("label", found, mapping, ())
+    others = set(mapping.values())
+    return choose_column("label", [name for name in found if name not in others], {}, LABEL_COLUMNS)
+
+
 def claimed(candidates: list[type[Modality]], found: list[str], mapping: dict[str, str]) -> type[Modality]:
     """Whose table it is: of the modalities that find all of their columns the one with the most, else the catch-all.
 
@@ -209,13 +217,14 @@ def left_over(
     modality: type[Modality], found: list[str], mapping: dict[str, str], targets: TargetColumns
 ) -> list[str]:
     """Columns that no row takes anything from."""
-    wanted = {**{ours: column.usual for ours, column in modality.columns.items()}, "label": LABEL_COLUMNS}
+    wanted = {ours: column.usual for ours, column in modality.columns.items()}
     taken = {
         choose_column(ours, found, mapping, usual)
         for ours, usual in wanted.items()
         if mapping.get(ours) in (None, *found)
     }
-    taken.update(targets.theirs())
+    label = label_column(found, mapping) if mapping.get("label") in (None, *found) else None
+    taken.update([label, *targets.theirs()])
     return [name for name in found if name not in taken] if len(found) > 1 else []
 
 

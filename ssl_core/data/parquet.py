@@ -7,15 +7,14 @@ from functools import partial
 from typing import Any
 
 from ssl_core.data.intake import (
-    LABEL_COLUMNS,
     Reading,
     Row,
     TargetColumns,
     Upload,
-    choose_column,
     claimed,
     clean_label,
     content_columns,
+    label_column,
     left_over,
 )
 from ssl_core.errors import DataError
@@ -41,7 +40,7 @@ def read(upload: Upload, candidates: list[type[Modality]]) -> Reading:
     names = list(file.schema_arrow.names)
     modality = claimed(candidates, names, upload.columns)
     content = content_columns(modality, names, upload.columns)
-    label = choose_column("label", names, upload.columns, LABEL_COLUMNS)
+    label = label_column(names, upload.columns)
     reading = Reading(modality, iter(()), total=file.metadata.num_rows)
     reading.targets = TargetColumns.found(modality, names, upload.columns)
     reading.ignored = left_over(modality, names, upload.columns, reading.targets)

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import IO, Any
 
 from ssl_core.data.intake import (
-    LABEL_COLUMNS,
     MAX_TEXT_BYTES,
     Reading,
     Row,
@@ -19,6 +18,7 @@ from ssl_core.data.intake import (
     claimed,
     clean_label,
     content_columns,
+    label_column,
     left_over,
 )
 from ssl_core.data.lines import lines
@@ -137,7 +137,7 @@ def _from_object(value: dict[str, Any], reading: Reading, columns: dict[str, str
             listed = ", ".join(found[:20]) or "none"
             raise DataError("missing_field", f"the row has no `{theirs}`; its fields: {listed}"[:500])
         content[ours] = value[theirs]
-    label = columns.get("label") or choose_column("label", found, {}, LABEL_COLUMNS)
+    label = columns.get("label") or label_column(found, columns)
     cleaned, called = modality.from_row(content), clean_label(value.get(label)) if label else None
     return Row(cleaned, called, source, reading.targets.read(value, cleaned, modality))
 
@@ -153,7 +153,7 @@ def _csv(upload: Upload, reading: Reading) -> Iterator[Row]:
         first = next(stream, "")
         header, comma = _header(upload, first)
         columns = content_columns(reading.modality, header, upload.columns)
-        label = choose_column("label", header, upload.columns, LABEL_COLUMNS)
+        label = label_column(header, upload.columns)
         for number, record in _records(upload, csv.reader(stream, delimiter=comma)):
             try:
                 values = _values(record, header)

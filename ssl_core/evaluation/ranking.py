@@ -46,17 +46,30 @@ def binary_average_precision(scores: Tensor, positive: Tensor) -> float:
 
 def binary_auroc(scores: Tensor, positive: Tensor) -> float:
     """Of (N,) scores and (N,) bool: the share of pairs of a positive and a negative in order, a tie counts a half."""
-    order = scores.argsort()
-    last = _last_of_equal(scores[order])
+    count = positive.sum().double()
+    total = _ranks(scores)[positive].sum()
+    return float((total - count * (count + 1) / 2) / (count * (len(scores) - count)))
+
+
+def spearman(first: Tensor, second: Tensor) -> float:
+    """Correlation of the ranks of (N,) and (N,), equal values sharing their mean rank; 0 where either is constant."""
+    a, b = (_ranks(values) - (len(values) + 1) / 2 for values in (first, second))
+    scale = float(a.square().sum() * b.square().sum()) ** 0.5
+    return float((a * b).sum()) / scale if scale > 0 else 0.0
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """(N,) from 1, equal ones sharing their mean."""
+    order = values.argsort()
+    last = _last_of_equal(values[order])
     first = torch.cat([last.new_zeros(1), last[:-1] + 1])
-    place = torch.arange(len(scores), device=scores.device)
-    group = torch.searchsorted(last, place)
-    ranks = (first[group] + last[group]).double() / 2 + 1
-    mine = positive[order]
-    count = mine.sum().double()
-    return float((ranks[mine].sum() - count * (count + 1) / 2) / (count * (len(scores) - count)))
+    group = torch.searchsorted(last, torch.arange(len(values), device=values.device))
+    ranks = torch.empty(len(values), dtype=torch.float64, device=values.device)
+    ranks[order] = (first[group] + last[group]).double() / 2 + 1
+    return ranks
 
 
 def _last_of_equal(ordered: Tensor) -> Tensor:
     """(groups,) the place of the last of each run of equal values."""
-    return torch.cat([(ordered[1:] != ordered[:-1]).nonzero()[:, 0], torch.tensor([len(ordered) - 1])])
+    changes = (ordered[1:] != ordered[:-1]).nonzero()[:, 0]
+    return torch.cat([changes, changes.new_tensor([len(ordered) - 1])])

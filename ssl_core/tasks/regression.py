@@ -1,0 +1,105 @@
+"""A number for each sample. Imports without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ssl_core.modalities import with_views
+from ssl_core.tasks.base import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ssl_core.batch import Batch
+    from ssl_core.encoders.base import Encoder
+    from ssl_core.nets import Nets
+
+
+class Regression(Task):
+    """A linear layer on the standardised vector of a sample, trained by squared error on the standardised number.
+
+    `linear_probe` freezes the encoder and solves the layer: ridge regression. `full` starts from that solution and then
+    trains everything, as `classification` does.
+    """
+
+    name: Literal["regression"] = "regression"
+    mode: Literal["full", "linear_probe"] = Field(
+        default="full", description="`linear_probe` keeps the encoder as it is"
+    )
+    head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full: dropout before the linear layer")
+    penalty: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e9,
+        description="L2 penalty of the probe on standardised features and numbers, scikit-learn's alpha; "
+        "null = the best of 0.1 to 300,000 by cross-validation",
+    )
+
+    modalities: ClassVar[tuple[str, ...]] = with_views("plain")
+    views: ClassVar[tuple[str, ...]] = ("plain",)
+    target: ClassVar[str] = "number"
+    least_classes: ClassVar[int] = 0
+    paper: ClassVar[str] = "LP-FT, Kumar et al. 2022, https://arxiv.org/abs/2202.10054"
+    best_metric: ClassVar[str] = "spearman"
+
+    def build(self, encoder: Encoder, classes: list[str]) -> Nets:
+        """With a regressor; a probe's encoder takes no gradient. Of pairs the picture alone is read."""
+        from ssl_core.encoders.dual import Dual
+        from ssl_core.heads import FinetunedNets, FrozenNets
+        from ssl_core.ridge import Regressor
+
+        head = Regressor(encoder.embed_dim, self.head_dropout)
+        if self.mode == "linear_probe":
+            return FrozenNets(encoder, regressor=head)
+        if isinstance(encoder, Dual):
+            encoder.pictures_only()
+        return FinetunedNets(encoder, regressor=head)
+
+    def begin(self, nets: Nets, batches: Iterable[Batch]) -> bool:
+        """Standardise features and numbers, solve the linear layer; True for a probe, which needs no more.
+
+        Of a fresh conv net the numbers only: batch normalisation without averages has no features worth solving on.
+        """
+        from ssl_core.heads import FinetunedNets, vectors_and_targets
+        from ssl_core.ridge import regressor_of
+
+        head = regressor_of(nets)
+        vectors, numbers = vectors_and_targets(nets.encoder, batches, "number")
+        head.centre_on(numbers)
+        if isinstance(nets, FinetunedNets):
+            if not nets.has_averages():
+                return False
+            nets.keep_averages.fill_(True)
+        head.fit(vectors, numbers, self.penalty)
+        return self.mode == "linear_probe"
+
+    def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        """Mean squared error of the standardised numbers."""
+        import torch.nn.functional as F
+
+        from ssl_core.ridge import regressor_of
+
+        head = regressor_of(nets)
+        predicted = head(nets.encoder(batch.views[0]))
+        return {"loss": F.mse_loss(predicted, head.standard(batch.targets["number"]))}
+
+    def predict(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        """`number` (B,), as the dataset has them."""
+        from ssl_core.ridge import regressor_of
+
+        head = regressor_of(nets)
+        return {"number": head.own(head(nets.encoder(batch.views[0])).float())}
+
+    def metrics(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, float]:
+        """`mse`, and `spearman`: the correlation of ranks, 0 where either side is all equal."""
+        from ssl_core.evaluation.ranking import spearman
+
+        predicted, numbers = outputs["number"].double(), truth["number"].double()
+        return {"mse": float((predicted - numbers).square().mean()), "spearman": spearman(predicted, numbers)}
+
+    def answer(self, outputs: dict[str, Tensor], row: int, classes: list[str]) -> dict[str, Any]:
+        """`{"number": the predicted one}`."""
+        return {"number": float(outputs["number"][row])}
