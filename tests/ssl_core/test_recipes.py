@@ -27,6 +27,9 @@ NEWS = DatasetFacts(
 IMAGES = DatasetFacts(
     id="ds_i", modality="image", rows=1000, width=32, height=32, channels=3, labelled=1000, classes=["x", "y"]
 )
+PAIRS = DatasetFacts(
+    id="ds_p", modality="image_text", rows=1000, characters=40_000, width=64, height=64, channels=3, labelled=0
+)
 BASE = ModelFacts(id="mdl_b", modality=TextModality(), backbone=BACKBONES["text-small"])
 # What may stay open in a stored spec, because None is itself the documented setting.
 MAY_BE_NONE = {
@@ -153,6 +156,21 @@ def test_a_pretrained_encoder_is_tuned_at_a_tenth_of_the_rate() -> None:
         for start in ("pretrained", "random")
     )
     assert tuned == pytest.approx(fresh / 10)
+
+
+def test_a_transformer_over_patches_learns_as_fast_as_one_over_tokens_of_its_shape() -> None:
+    vit = resolve(pretrain("mae", backbone="vit-base"), IMAGES).optimizer.learning_rate
+    text = resolve(pretrain(backbone="text-base"), TEXT).optimizer.learning_rate
+    assert vit == text == pytest.approx(5e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "slower", "modality"),
+    [("pair-tiny", "image-convnet", IMAGES), ("pair-small", "text-small", TEXT), ("pair-large", "text-base", TEXT)],
+)
+def test_two_towers_learn_at_the_rate_of_the_slower_one(name: str, slower: str, modality: DatasetFacts) -> None:
+    alone = resolve(pretrain("simclr" if modality is IMAGES else "mlm", backbone=slower), modality)
+    assert resolve(pretrain("clip", backbone=name), PAIRS).optimizer.learning_rate == alone.optimizer.learning_rate
 
 
 def test_without_a_model_the_start_is_random() -> None:
