@@ -52,7 +52,7 @@ class _Drop(torch.autograd.Function):
         return (x * mask).mul_(ctx.factor)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (mask,) = ctx.saved_tensors
         return (gradient * mask).mul_(ctx.factor), None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssl_core.backbones import EncoderSpec
 from ssl_core.encoders.vit import ViT, sincos_positions
 from ssl_core.errors import SpecError
-from ssl_core.layers import Layer, initialise, norm_of
+from ssl_core.layers import Layer, attend, initialise, norm_of
 from ssl_core.nets import Nets
 from ssl_core.patches import hide_at_random, normalised_patches, patchify, take, unpatchify
 
@@ -22,8 +22,8 @@ from ssl_core.patches import hide_at_random, normalised_patches, patchify, take,
 class PatchPredictor(nn.Module):
     """A narrow pre-norm Transformer over the seen patches and a mask token at each place asked for.
 
-    Only what is asked for goes through the last norm and layer. The order of tokens means nothing to attention, so they
-    are never put back into the grid's.
+    Only what is asked for leaves the last layer, in which the others are looked at and nothing more. The order of
+    tokens means nothing to attention, so they are never put back into the grid's.
 
     Args of the constructor:
         width: E.
@@ -57,10 +57,26 @@ class PatchPredictor(nn.Module):
         free = hidden.shape[1] - keep.shape[1]
         asked = (self.mask_token + self.positions[hide]).to(hidden.dtype)
         hidden = torch.cat([hidden[:, :free], hidden[:, free:] + self.positions[keep].to(hidden.dtype), asked], 1)
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             hidden = layer(hidden)
-        told: Tensor = self.predict(self.final_norm(hidden[:, -hide.shape[1] :]))
+        told: Tensor = self.predict(self.final_norm(_asked(self.layers[-1], hidden, hide.shape[1])))
         return told
+
+
+def _asked(layer: nn.Module, x: Tensor, count: int) -> Tensor:
+    """(B, M, D): what a pre-norm layer makes of the last M tokens of (B, T, D), all of which they see."""
+    assert isinstance(layer, Layer)
+    assert layer.pre
+    attention, normed = layer.attention, layer.attention_norm(x)
+    own, head = attention.heads * attention.head_dim, attention.head_dim
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    queries = F.linear(normed[:, -count:], weight[:own], bias[:own]).unflatten(2, (-1, head))
+    keys, values = F.linear(normed, weight[own:], bias[own:]).unflatten(2, (-1, head)).chunk(2, 2)
+    q, k, v = (part.transpose(1, 2) for part in (queries, keys, values))
+    seen = attend(q, k, v, None, False, 0.0).transpose(1, 2).flatten(2)
+    x = x[:, -count:] + attention.out(seen)
+    raised: Tensor = x + layer.feed_forward(layer.feed_forward_norm(x))
+    return raised
 
 
 def predictor_spec(width: int, depth: int, heads: int) -> EncoderSpec:

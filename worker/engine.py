@@ -25,6 +25,9 @@ PASSED_ON = (
     "GROUNDWORK_ENGINE_FAULT",
 )  # fmt: skip
 PASSED_ON_PREFIXES = ("LC_", "OMP_", "MKL_", "KMP_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "PYTORCH_", "OPENBLAS_")
+ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""Lets the kernel back the engine's memory with pages of 2 MiB, of which a training step touches fewer: some 3 % of it.
+Only a process's start can set it; a C library that does not know it passes it over."""
 
 NO_ROOM = 1 << 20  # with fewer bytes free than this, an engine that ended without a word had nowhere to write it
 
@@ -136,7 +139,7 @@ def _environment(run: Path) -> dict[str, str]:
     scratch.mkdir(exist_ok=True)
     ours = str(Path(worker.__file__).resolve().parents[1])
     path = os.pathsep.join(each for each in (ours, kept.get("PYTHONPATH", "")) if each)
-    return kept | {
+    return kept | ALLOCATOR | {
         "HOME": str(scratch), "TMPDIR": str(scratch), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1", processes.RUN_VARIABLE: str(run),
     }  # fmt: skip

@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks.engine import device_name
 from benchmarks.peers.report import write
 from benchmarks.peers.rows import BY_NAME, ROWS, Json, Row
+from worker.engine import ALLOCATOR
 
 _TOKENIZERS = (("wp.json", "wordpiece"), ("bpe.json", "bpe"))
 _VOCABULARY = 4096
@@ -38,7 +39,9 @@ class Failed(Exception):
 def last_line(command: list[str], cwd: Path, options: argparse.Namespace) -> Json:
     """The JSON a command ends with. Raises Failed."""
     threads = str(options.threads)
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    # Our side starts as the worker starts an engine; the peer as it comes.
+    allocator = ALLOCATOR if "benchmarks.peers.ours" in command else {}
+    environment = {**os.environ, **allocator, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     try:
         done = subprocess.run(
             command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=options.timeout

@@ -30,8 +30,8 @@ class Row:
     flags: tuple[str, ...]
     goals: tuple[float, float]
     batch: int = 16
-    steps: int = 12
-    warmup: int = 4
+    steps: int = 6
+    warmup: int = 2
     note: str = ""
     tuned: tuple[str, ...] = ("--preset", "tuned")
     ours: Json = field(default_factory=dict)
@@ -56,7 +56,7 @@ ROWS: tuple[Row, ...] = (
         note=_SAME + " The peer's blocks cross document borders, ours are masked at them.", ours=_BERT | _SMALL),
     Row("mlm-base", "MLM BERT-base shape", "hf_mlm.py", "text.txt",
         ("--model-vocab", "30522", "--hidden", "768", "--layers", "12", "--heads", "12"), (1.5, 1.3),
-        batch=8, steps=5, warmup=2, note=_SAME, ours=_BERT | _BASE),
+        batch=4, steps=3, note=_SAME, ours=_BERT | _BASE),
     Row("mlm-lines", "MLM on lines", "hf_mlm.py", "text.txt", ("--model-vocab", "30522", "--data", "line"), (4.0, 2.0),
         note=_SAME + " The peer pads lines (tuned: batches by length), ours packs them; real tokens are counted.",
         tuned=("--preset", "tuned", "--length-grouping"), ours=_BERT | _SMALL),
@@ -66,15 +66,15 @@ ROWS: tuple[Row, ...] = (
               "attention": "causal", "embedding_norm": False, "dropout": 0.1, "mlp": "gelu_tanh",
               "tokenizer": "bpe"}),
     Row("simclr-loader", "SimCLR augmented pairs, loader alone", "lightly_simclr.py", "images", ("--part", "loader"),
-        (4.0, 3.0), batch=64, steps=16, note="32 px of 96 px JPEG files: the peer decodes each time, we once."
+        (4.0, 3.0), batch=64, steps=10, note="32 px of 96 px JPEG files: the peer decodes each time, we once."
         " There is nothing to tune.", tuned=(), ours=_SIMCLR | {"part": "loader"}),
     Row("simclr", "SimCLR ResNet-18 small stem, 32 px", "lightly_simclr.py", "images", ("--small-stem",), (1.15, 1.1),
-        batch=64, steps=5, warmup=2, note=_NO_PRESET, tuned=("--channels-last",), ours=_SIMCLR),
-    Row("mae", "MAE ViT h192 L6, 32 px", "hf_mae.py", "images", (), (1.5, 1.3), batch=64, steps=12,
+        batch=64, steps=3, warmup=1, note=_NO_PRESET, tuned=("--channels-last",), ours=_SIMCLR),
+    Row("mae", "MAE ViT h192 L6, 32 px", "hf_mae.py", "images", (), (1.5, 1.3), batch=64, steps=12, warmup=4,
         note="The same encoder, decoder and share of hidden patches; the peer's positions are parameters, ours fixed.",
         ours={"objective": {"name": "mae", "decoder_width": 96, "decoder_depth": 2, "decoder_heads": 3},
               "modality": {"name": "image", "size": 32}, "backbone": "vit-tiny"}),
-    Row("wav2vec2", "wav2vec 2.0 h128 L4", "hf_wav2vec2.py", "wavs", (), (1.5, 1.3), batch=4, steps=8, warmup=2,
+    Row("wav2vec2", "wav2vec 2.0 h128 L4", "hf_wav2vec2.py", "wavs", (), (1.5, 1.3), batch=4, steps=4, warmup=1,
         note="Seconds of sound, silence at the end of short clips not counted.",
         ours={"objective": {"name": "wav2vec2", "distractors": 20, "entries": 160, "code_width": 128},
               "modality": {"name": "audio", "representation": "waveform", "seconds": 4.0, "crop_min": 1.0},
