@@ -27,6 +27,7 @@ BYTE_ENTRIES = len(SPECIALS) + 256
 TRAINING_CHARACTERS = 200_000_000
 """More text than this hardly moves a vocabulary of at most 65,536 entries; the rest of a pool is only encoded."""
 _WORD_MARKS = ("Ġ", "▁")  # what byte-level BPE and SentencePiece write for a space
+_LINE_MARKS = ("ĉ", "Ċ", "č")  # what byte-level tokenizers write for a tab and the ends of lines; elsewhere letters
 _KNOWN_AS = {
     "pad_id": ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>"),
     "unk_id": ("[UNK]", "<unk>", "<|endoftext|>", "<|end_of_text|>"),
@@ -177,6 +178,7 @@ def word_starts(tokenizer: Tokenizer) -> NDArray[np.bool_]:
     import numpy as np
 
     wordpiece = type(tokenizer.model).__name__ == "WordPiece"
+    marks = _WORD_MARKS + (_LINE_MARKS if type(tokenizer.decoder).__name__ == "ByteLevel" else ())
     starts = np.ones(size(tokenizer), dtype=np.bool_)
     special = set(specials(tokenizer).values())
     for token, index in tokenizer.get_vocab().items():
@@ -186,7 +188,7 @@ def word_starts(tokenizer: Tokenizer) -> NDArray[np.bool_]:
             starts[index] = not token.startswith("##")
         else:
             # Non-ASCII bytes are written as letters, so a character cut in two never starts a word in its middle.
-            starts[index] = token.startswith(_WORD_MARKS) or (not token[:1].isalnum() and token[:1].isascii())
+            starts[index] = token.startswith(marks) or (not token[:1].isalnum() and token[:1].isascii())
     return starts
 
 

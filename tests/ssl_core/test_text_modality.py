@@ -102,6 +102,18 @@ def test_word_starts_mark_the_words_and_the_punctuation(kind: tokenizer.Tokenize
     assert len(ids) > 4
 
 
+@pytest.mark.parametrize("kind", ["bpe", "bytes", "characters"])
+def test_a_line_begins_a_word(kind: tokenizer.TokenizerKind) -> None:
+    trained = tokenizer.train(["\n\t\r,odd ends", *POOL], kind, 512, lowercase=False)
+    starts = tokenizer.word_starts(trained)
+    ids = tokenizer.encode(trained, ["ends\nodd\tends, odd"])[0]
+    words = [""]
+    for index in ids:
+        words = [*words, ""] if starts[index] else words
+        words[-1] += trained.decode([index])
+    assert [word.strip() for word in words if word.strip()] == ["ends", "odd", "ends", ",", "odd"]
+
+
 def test_a_text_of_no_token_is_one_unknown() -> None:
     trained = tokenizer.train(POOL, "wordpiece", 512, lowercase=False)
     assert tokenizer.encode(trained, [" \t"]) == [[tokenizer.UNK]]
