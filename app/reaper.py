@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from app.datasets import expiry
-from app.jobs import limits, sweeps, wakeups
+from app.jobs import limits, parts, sweeps, wakeups
 from app.jobs.limits import Limits
 from app.models import imports
 from app.platform import Platform, read_scope, session_scope
@@ -100,6 +100,28 @@ class Reaper:
         return True
 
 
+class Conductor:
+    """Moves jobs that are made of jobs as their parts move."""
+
+    def __init__(self, platform: Platform, numbers: Limits) -> None:
+        self._platform, self._limits = platform, numbers
+
+    def look(self) -> int:
+        """Look at each of them once; returns how many there are."""
+        with read_scope(self._platform) as session:
+            standing = parts.standing(session)
+        for job_id in standing:
+            try:
+                with session_scope(self._platform) as session:
+                    sweeps.advance(session, job_id, self._limits)
+            except OperationalError:
+                raise
+            except Exception:
+                # One job that cannot be moved must not keep the others from being.
+                log.exception("job_not_moved", job=job_id)
+        return len(standing)
+
+
 class Watcher:
     """Wakes live streams for what other API processes committed: one query for all of them, once a second (L7)."""
 
@@ -132,6 +154,7 @@ class Background:
         self._reconciler = Reconciler(platform, self._doorbell, numbers)
         self._reaper = Reaper(platform, numbers)
         self._watcher = Watcher(platform)
+        self._conductor = Conductor(platform, numbers)
         self._stopped = threading.Event()
         pause = min(1.0, numbers.lease_ms / 8000, numbers.reconcile_ms / 4000)
         targets = {"reconciler": self._reconcile, "reaper": self._reap, "watcher": self._watch}
@@ -160,6 +183,7 @@ class Background:
         looked_at = 0.0
         while not self._stopped.is_set():
             self._guarded(self._reaper.sweep)
+            self._guarded(self._conductor.look)
             self._guarded(lambda: expiry.sweep(self._platform))
             if time.monotonic() >= looked_at:
                 self._guarded(lambda: imports.sweep(self._platform))

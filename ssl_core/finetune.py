@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from ssl_core import checkpoint, distributed
 from ssl_core.checkpoint import TrainState
@@ -17,35 +15,22 @@ from ssl_core.context import RunContext
 from ssl_core.data.cache import prepared
 from ssl_core.data.loader import Loader
 from ssl_core.data.restated import Restated
-from ssl_core.durable import write_json
+from ssl_core.durable import committed, write_json
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import SpecError
 from ssl_core.evaluation.features import plain_batches
 from ssl_core.export import BaseModel, Card, Finished, finish, open_base
 from ssl_core.learner import Outcome, TrainStep
-from ssl_core.modalities.base import Modality, Source
+from ssl_core.modalities.base import Modality
 from ssl_core.nets import Nets
 from ssl_core.pretrain import warn_of_small_batch
+from ssl_core.scoring import Split, labelled, predictions, score
 from ssl_core.spec import FinetuneSpec, RunOrder, TrainPlan
-from ssl_core.splits import stratified
-from ssl_core.targets import TARGETS
+from ssl_core.splits import drawn, stratified
 from ssl_core.tasks.base import Task
 from ssl_core.trainer import train
 
 _EVALUATIONS = 20
-
-
-@dataclass(frozen=True)
-class Split:
-    """Labelled samples of a source."""
-
-    source: Restated
-    modality: Modality
-    indices: NDArray[np.int64]
-
-    def truth(self) -> dict[str, Tensor]:
-        """What they are labelled with, first dimension len(indices); see `Task.metrics`."""
-        return {name: torch.from_numpy(values) for name, values in self.source.truth(self.indices).items()}
 
 
 class TaskEvaluation:
@@ -68,33 +53,6 @@ class TaskEvaluation:
 
     def warnings(self, metrics: dict[str, float]) -> dict[str, str]:
         return {}
-
-
-@torch.no_grad()
-def predictions(task: Task, nets: Nets, split: Split) -> dict[str, Tensor]:
-    """The task's outputs for a split, in its order and on the CPU, filled up as `Task.metrics` says."""
-    device = next(nets.parameters()).device
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    for positions, batch in plain_batches(split.source, split.modality, split.indices, device):
-        for name, value in task.predict(nets, batch).items():
-            kept = value.float() if value.is_floating_point() else value
-            found.setdefault(name, []).append((torch.from_numpy(positions), kept.cpu()))
-    return {name: _whole(parts, len(split.indices)) for name, parts in found.items()}
-
-
-def _whole(parts: list[tuple[Tensor, Tensor]], count: int) -> Tensor:
-    """(count, ...) of batches (B, ...) and the rows where theirs stand; what is beyond a batch's size is filled up."""
-    first = parts[0][1]
-    sizes = [max(part.shape[axis] for _, part in parts) for axis in range(1, first.ndim)]
-    fill = float("nan") if first.is_floating_point() else 0 if first.dtype == torch.bool else -1
-    whole = torch.full((count, *sizes), fill, dtype=first.dtype)
-    for rows, part in parts:
-        if part.shape[1:] == whole.shape[1:]:
-            whole[rows] = part
-            continue
-        inside: list[Any] = [rows, *(slice(size) for size in part.shape[1:])]
-        whole[tuple(inside)] = part
-    return whole
 
 
 def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[str, Any]:
@@ -131,12 +89,12 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
         outcome = train(TrainStep(spec.task, nets), loader, plan, context, evaluation, resume)
     metrics: dict[str, float] = {}
     if outcome.status == "done":
-        part = "final" if evaluation is not None else "final_train"
-        scored = validation if evaluation is not None else train_split
-        metrics = _score(spec.task, nets, scored, context, outcome.state.step)
-        metrics = {f"{part}/{name}": value for name, value in metrics.items()}
-        context.emit("metrics", step=outcome.state.step, values=metrics)
+        metrics = _final(order, spec, start, (train_split, validation), nets, (context, outcome.state.step))
     state = outcome.state
+    if outcome.status == "done" and not spec.keep_model:
+        with committed(context.workdir / "artifact") as folder:
+            write_json(folder / "scores.json", {"metrics": metrics, "steps": state.step, "minutes": state.elapsed / 60})
+        return {"status": "succeeded", "metrics": metrics, "summary": {}}
     card = Card(
         order,
         spec,
@@ -149,6 +107,28 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
         state.elapsed,
     )
     return finish(context, Finished(nets, outcome, card, start.tokenizer))
+
+
+def _final(
+    order: RunOrder,
+    spec: FinetuneSpec,
+    start: _Start,
+    splits: tuple[Split, Split],
+    nets: Nets,
+    at: tuple[RunContext, int],
+) -> dict[str, float]:
+    """The finished run's scores on what was held out (or, without that, on what it learned from) and on a test set."""
+    context, step = at
+    train_split, validation = splits
+    part, scored = ("final", validation) if len(validation.indices) else ("final_train", train_split)
+    metrics = {f"{part}/{name}": value for name, value in score(spec.task, nets, scored, context, step).items()}
+    if spec.test_dataset is not None:
+        test = _beside(order, spec, start, (spec.test_dataset, "test_dataset"), context)
+        found = score(spec.task, nets, test, context, step)
+        metrics |= {f"test/{name}": value for name, value in found.items()}
+    metrics["data/training_rows"] = float(len(train_split.indices) + len(validation.indices))
+    context.emit("metrics", step=step, values=metrics)
+    return metrics
 
 
 def _begin(task: Task, nets: Nets, split: Split) -> bool:
@@ -180,25 +160,8 @@ def _open(order: RunOrder, spec: FinetuneSpec, base: BaseModel | None, context: 
     tokenizer = folder / "tokenizer.json"
     # What the encoder was built with, but the stored size of these pictures.
     facts = source.facts if base is None else {**base.facts, **{k: v for k, v in source.facts.items() if k == "side"}}
-    labelled = _labelled(spec.task, source, facts, folder)
-    return _Start(labelled, modality, facts, tokenizer if tokenizer.exists() else None, backbone)
-
-
-def _labelled(
-    task: Task, source: Source, facts: dict[str, Any], folder: Path, classes: list[str] | None = None
-) -> Restated:
-    """A source with what the task learns from, counted in `classes`, or in its own.
-
-    Raises:
-        SpecError: `no_targets`.
-    """
-    if task.target == "label":
-        return Restated(source, facts, source.classes if classes is None else classes)
-    kind = TARGETS[task.target]
-    if not kind.is_in(folder):
-        raise SpecError("no_targets", f"{task.name} learns from {kind.columns[0]}, and no row has them", "dataset")
-    targets = kind.open(folder, classes)
-    return Restated(source, facts, targets.classes, targets)
+    known = labelled(spec.task, source, facts, folder)
+    return _Start(known, modality, facts, tokenizer if tokenizer.exists() else None, backbone)
 
 
 def _splits(order: RunOrder, spec: FinetuneSpec, start: _Start, context: RunContext) -> tuple[Split, Split]:
@@ -207,16 +170,16 @@ def _splits(order: RunOrder, spec: FinetuneSpec, start: _Start, context: RunCont
     labels = source.groups()
     if not bool((labels >= 0).any()) or len(source.classes) < spec.task.least_classes:
         raise SpecError("no_classes", "the dataset needs labelled rows of at least two classes", "dataset")
+    chosen = drawn(labels, spec.labels, spec.seed)
+    if spec.labels is not None:
+        text = f"{len(chosen)} of {int((labels >= 0).sum())} labelled rows were drawn by seed {spec.seed}"
+        context.emit("message", level="info", code="rows_drawn", message=text)
     if spec.validation_dataset is not None:
-        folder = Path(order.datasets[spec.validation_dataset])
-        shards = prepared(modality, folder, Path(order.cache), start.tokenizer, context)
-        other = _labelled(spec.task, modality.open(shards), start.facts, shards, source.classes)
-        known = np.flatnonzero(other.groups() >= 0)
-        if not len(known):
-            text = f"no row of it has one of the training labels ({', '.join(source.classes[:20])})"
-            raise SpecError("no_classes", text, "validation_dataset")
-        return Split(source, modality, np.flatnonzero(labels >= 0)), Split(other, modality, known)
-    kept, held = stratified(labels, spec.validation_fraction or 0.0, spec.seed)
+        other = _beside(order, spec, start, (spec.validation_dataset, "validation_dataset"), context)
+        return Split(source, modality, chosen), other
+    only = np.full_like(labels, -1)
+    only[chosen] = labels[chosen]
+    kept, held = stratified(only, spec.validation_fraction or 0.0, spec.seed)
     if not len(held) and spec.validation_fraction:
         text = (
             f"too few labels to hold out {spec.validation_fraction:.0%} of each class (two on either side are the "
@@ -226,20 +189,16 @@ def _splits(order: RunOrder, spec: FinetuneSpec, start: _Start, context: RunCont
     return Split(source, modality, kept), Split(source, modality, held)
 
 
-def _score(task: Task, nets: Nets, split: Split, context: RunContext, step: int) -> dict[str, float]:
-    """The task's metrics on a split, and a `sample` with the confusion matrix (up to 100 classes)."""
-    context.emit("stage", stage="evaluating")
-    nets.eval()
-    outputs, truth, classes = predictions(task, nets, split), split.truth(), split.source.classes
-    calls = task.calls(outputs, truth)
-    if calls is not None and len(classes) <= 100 and distributed.is_main():
-        counts = torch.zeros(len(classes), len(classes), dtype=torch.int64)
-        called, true = calls
-        counts.index_put_((true, called), torch.ones_like(called), accumulate=True)
-        (context.workdir / "samples").mkdir(exist_ok=True)
-        path = "samples/confusion.json"
-        write_json(context.workdir / path, {"classes": classes, "counts": counts.tolist()})
-        caption = "counts[i][j]: samples of class i that were called class j"
-        kind = "application/json"
-        context.emit("sample", step=step, name="confusion", path=path, media_type=kind, caption=caption)
-    return dict(sorted(task.metrics(outputs, truth).items()))
+def _beside(
+    order: RunOrder, spec: FinetuneSpec, start: _Start, named: tuple[str, str], context: RunContext
+) -> Split:
+    """The labelled rows of another dataset, read as the training data is; `named`: its id, and its field."""
+    dataset, param = named
+    folder = prepared(start.modality, Path(order.datasets[dataset]), Path(order.cache), start.tokenizer, context)
+    classes = start.source.classes
+    other = labelled(spec.task, start.modality.open(folder), start.facts, folder, classes)
+    known = np.flatnonzero(other.groups() >= 0)
+    if not len(known):
+        text = f"no row of it has one of the training labels ({', '.join(classes[:20])})"
+        raise SpecError("no_classes", text, param)
+    return Split(other, start.modality, known)

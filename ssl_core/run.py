@@ -26,7 +26,17 @@ from ssl_core.durable import write_json
 from ssl_core.errors import SpecError
 from ssl_core.machine import keep_freed_memory
 from ssl_core.run_context import FileContext
-from ssl_core.spec import ExportSpec, FinetuneSpec, ImportSpec, IngestSpec, PretrainSpec, RunOrder
+from ssl_core.spec import (
+    BaselineSpec,
+    EvaluateSpec,
+    ExportSpec,
+    FinetuneSpec,
+    ImportSpec,
+    IngestSpec,
+    PretrainSpec,
+    ReportSpec,
+    RunOrder,
+)
 from ssl_core.verdict import failure
 
 _PR_SET_PDEATHSIG = 1
@@ -67,6 +77,8 @@ def execute(order: RunOrder, context: RunContext) -> dict[str, Any]:
 
     if order.threads is not None:
         torch.set_num_threads(order.threads)
+    if isinstance(spec, EvaluateSpec | BaselineSpec | ReportSpec):
+        return _measured(order, spec, context)
     if isinstance(spec, ImportSpec | ExportSpec):
         return _interchange(order, spec, context)
     from ssl_core.distributed import process_group
@@ -78,6 +90,20 @@ def execute(order: RunOrder, context: RunContext) -> dict[str, Any]:
             return pretrain(order, spec, context)
         assert isinstance(spec, FinetuneSpec)
         return finetune(order, spec, context)
+
+
+def _measured(order: RunOrder, spec: EvaluateSpec | BaselineSpec | ReportSpec, context: RunContext) -> dict[str, Any]:
+    if isinstance(spec, EvaluateSpec):
+        from ssl_core.evaluation import evaluate
+
+        return evaluate.run(order, spec, context)
+    if isinstance(spec, BaselineSpec):
+        from ssl_core.evaluation import baselines
+
+        return baselines.run(order, spec, context)
+    from ssl_core.evaluation import report
+
+    return report.run(spec, context)
 
 
 def _interchange(order: RunOrder, spec: ImportSpec | ExportSpec, context: RunContext) -> dict[str, Any]:

@@ -8,71 +8,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator
 
 from ssl_core.backbones import EncoderSpec, named_backbone
 from ssl_core.errors import SpecError
+from ssl_core.evaluation_spec import BaselineSpec, EvaluateSpec, LabelEfficiencySpec, ReportSpec
 from ssl_core.modalities import AnyModality
 from ssl_core.objectives import AnyObjective
+from ssl_core.spec_fields import Budget, DatasetId, Metadata, ModelId, OptimizerSpec, ProbeSpec, Resources
 from ssl_core.tasks import AnyTask
 from ssl_core.values import Value
 
-Metadata = dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]]
-DatasetId = Annotated[str, Field(pattern=r"^ds_[A-Za-z0-9]{1,40}$", examples=["ds_01jd3w8m6k"])]
-ModelId = Annotated[str, Field(pattern=r"^mdl_[A-Za-z0-9]{1,40}$", examples=["mdl_01jd3w9qz2"])]
-
-
-class Budget(Value):
-    """How long to train: exactly one of these. `minutes` fits the schedule to the time by measured throughput."""
-
-    steps: int | None = Field(default=None, ge=1, le=10_000_000)
-    epochs: float | None = Field(default=None, gt=0, le=10_000)
-    tokens: int | None = Field(default=None, ge=1, le=10**13)
-    examples: int | None = Field(default=None, ge=1, le=10**12)
-    minutes: float | None = Field(default=None, gt=0, le=60 * 24 * 30)
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Budget:
-        given = [
-            name
-            for name in ("steps", "epochs", "tokens", "examples", "minutes")
-            if getattr(self, name) is not None
-        ]
-        if len(given) != 1:
-            raise ValueError(
-                f"give exactly one of steps, epochs, tokens, examples, minutes; got {given or 'none'}"
-            )
-        return self
-
-
-class OptimizerSpec(Value):
-    """AdamW (Loshchilov and Hutter 2019) or SGD with momentum, with a warm-up and a decay."""
-
-    name: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float | None = Field(default=None, gt=0, le=10, description="peak; None = the recipe's")
-    encoder_learning_rate_scale: float = Field(
-        default=1.0, ge=0, le=1, description="fine-tuning: the encoder's share of the rate"
-    )
-    weight_decay: float = Field(default=0.01, ge=0, le=1)
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's first beta, SGD's momentum")
-    beta2: float = Field(default=0.98, ge=0, lt=1)
-    warmup_fraction: float = Field(default=0.06, ge=0, le=0.5)
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    clip_norm: float = Field(default=1.0, gt=0, le=1000)
-
-
-class ProbeSpec(Value):
-    """Score the encoder now and then on a small labelled dataset with a kNN and a linear probe."""
-
-    dataset: DatasetId
-    every_steps: int | None = Field(default=None, ge=1, description="None = ten times in the run")
-
-
-class Resources(Value):
-    """Where it runs."""
-
-    queue: Literal["cpu", "gpu"] = "cpu"
-    processes: int = Field(default=1, ge=1, le=64)
+__all__ = [
+    "JOB_SPEC", "AnySpec", "BaselineSpec", "Budget", "DatasetFacts", "DatasetId", "EvaluateSpec", "ExportSpec",
+    "FinetuneSpec", "HubModel", "ImportSpec", "IngestSpec", "JobSpec", "LabelEfficiencySpec", "Metadata", "ModelFacts",
+    "ModelId", "OptimizerSpec", "PretrainSpec", "ProbeSpec", "ReportSpec", "Resources", "RunOrder", "TrainPlan",
+    "TrainSpec", "Training", "UserJobSpec",
+]  # fmt: skip
 
 
 class Training(Value):
@@ -137,6 +89,15 @@ class FinetuneSpec(Training):
         description="None = hold out `validation_fraction`. What is held out also chooses the best weights, so its "
         "`final/` scores are a little optimistic; keep a test set of your own",
     )
+    test_dataset: DatasetId | None = Field(
+        default=None, description="scored once, at the end and with the best weights: the `test/` metrics"
+    )
+    labels: int | None = Field(
+        default=None, ge=1, le=10**9,
+        description="train on this many labelled rows of each class (without classes: rows in all), drawn by the seed; "
+        "those of a smaller number are among those of a larger one. None = all",
+    )  # fmt: skip
+    keep_model: bool = Field(default=True, description="false: only the metrics are wanted, and no model is made")
     patience: int | None = Field(
         default=None, ge=1, le=1000, description="evaluations without a better score before stopping"
     )
@@ -191,10 +152,22 @@ class ExportSpec(Value):
     resources: Resources = Resources()
 
 
-AnySpec = PretrainSpec | FinetuneSpec | IngestSpec | ImportSpec | ExportSpec
+AnySpec = (
+    PretrainSpec
+    | FinetuneSpec
+    | EvaluateSpec
+    | LabelEfficiencySpec
+    | BaselineSpec
+    | ReportSpec
+    | IngestSpec
+    | ImportSpec
+    | ExportSpec
+)
 JobSpec = Annotated[AnySpec, Field(discriminator="type")]
 TrainSpec = Annotated[PretrainSpec | FinetuneSpec, Field(discriminator="type")]
-UserJobSpec = Annotated[PretrainSpec | FinetuneSpec | ExportSpec, Field(discriminator="type")]
+UserJobSpec = Annotated[
+    PretrainSpec | FinetuneSpec | EvaluateSpec | LabelEfficiencySpec | ExportSpec, Field(discriminator="type")
+]
 JOB_SPEC: TypeAdapter[AnySpec] = TypeAdapter(JobSpec)
 
 

@@ -35,3 +35,20 @@ def stratified(labels: NDArray[np.int64], fraction: float, seed: int) -> tuple[I
         validation.append(members[:size])
         train.append(members[size:])
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(validation))
+
+
+def drawn(groups: Indices, count: int | None, seed: int) -> Indices:
+    """`count` rows of each group, sorted; all where it is None or a group has no more.
+
+    The rows of a smaller count are among those of a larger one with the same seed.
+
+    Args:
+        groups: (N,) the group of each row, such as its class; -1 = not to be drawn.
+    """
+    if count is None:
+        return np.flatnonzero(groups >= 0)
+    generator = np.random.Generator(np.random.Philox(key=[seed, 4]))
+    # One shuffle of all rows: a group's draw does not depend on which other groups there are.
+    order = generator.permutation(len(groups))
+    chosen = [order[groups[order] == group][:count] for group in np.unique(groups[groups >= 0])]
+    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)

@@ -30,6 +30,8 @@ SERVICES = {
 TORCH_FREE = (
     "ssl_core.backbones",
     "ssl_core.spec",
+    "ssl_core.spec_fields",
+    "ssl_core.evaluation_spec",
     "ssl_core.events",
     "ssl_core.errors",
     "ssl_core.recipes",

@@ -12,13 +12,14 @@ from sqlalchemy.orm import Session
 from app.db import after_commit
 from app.errors import NotFound, Unprocessable
 from app.ids import new_id
-from app.jobs import attempts, endings, journal, transitions
+from app.jobs import attempts, endings, journal, parts, transitions
 from app.jobs.clock import now
 from app.jobs.states import Status
-from app.jobs.tables import Attempt, AttemptFile, Checkpoint, Job, Sample
+from app.jobs.tables import PARTS, Attempt, AttemptFile, Checkpoint, Job, Sample
 from app.models.service import StoredFile
 from app.storage import Store
 
+ARTIFACT = "artifact/"
 KEEP_CHECKPOINTS = 3
 """R15 asks for at least two: the newest may turn out to be damaged."""
 
@@ -90,7 +91,7 @@ def complete(session: Session, attempt: Attempt, fence: int, outcome: dict[str, 
         if job.status == Status.CANCELLING:
             transitions.succeed(session, job, {})
             return
-        files = _stored(session, attempt, outcome["files"], "artifact/")
+        files = _stored(session, attempt, outcome["files"], ARTIFACT)
         result = endings.deliver(session, job, files, outcome["metrics"], outcome["summary"])
         transitions.succeed(session, job, result)
 
@@ -123,6 +124,26 @@ def sample_file(session: Session, job_id: str, sample_id: str) -> tuple[Sample, 
     if file is None:
         raise NotFound("sample file", sample.path)
     return sample, file
+
+
+def result_files(session: Session, job: Job) -> list[AttemptFile]:
+    """The files that a job's success committed; a job made of jobs has those of its last part."""
+    if job.queue == PARTS:
+        last = parts.of(session, job.id).get(parts.LAST)
+        return [] if last is None else result_files(session, last)
+    if job.status != Status.SUCCEEDED:
+        return []
+    mine = (AttemptFile.job_id == job.id, AttemptFile.fence == job.fence)
+    query = select(AttemptFile).where(*mine, AttemptFile.path.startswith(ARTIFACT, autoescape=True))
+    return list(session.scalars(query.order_by(AttemptFile.path)))
+
+
+def result_file(session: Session, job: Job, path: str) -> AttemptFile:
+    """One of them, by its path in the result. Raises NotFound."""
+    for file in result_files(session, job):
+        if file.path == ARTIFACT + path:
+            return file
+    raise NotFound("job file", path, "path")
 
 
 def _stored(session: Session, attempt: Attempt, files: Sequence[FileClaim], prefix: str) -> list[StoredFile]:

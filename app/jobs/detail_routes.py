@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, Path, Query, Request, Response
@@ -16,12 +17,14 @@ from app.jobs import artifacts, points, reading, service, stream
 from app.jobs.schemas import (
     CheckpointList,
     EventList,
+    JobFileList,
     LogsObject,
     MetricsObject,
     SampleList,
     SeriesObject,
     as_checkpoint,
     as_event,
+    as_file,
     as_sample,
 )
 from app.jobs.tables import Checkpoint, Job, JobEvent, Sample
@@ -114,6 +117,32 @@ def sample_content(
     session.close()
     name = file.path.rpartition("/")[2]
     return file_response(request, store, Download(file.key, file.size, file.sha256, name, sample.media_type))
+
+
+@router.get("/jobs/{job_id}/files", response_model=JobFileList)
+def job_files(job: OwnJob, session: ReadSessionDep) -> dict[str, Any]:
+    """The files of the job's result: a report, the scores, predictions. Empty until it has succeeded."""
+    return {"data": [as_file(job.id, row) for row in artifacts.result_files(session, job)]}
+
+
+@router.get(
+    "/jobs/{job_id}/files/{path:path}",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}, "description": "The file."}},
+)
+def job_file(
+    job: OwnJob,
+    path: Annotated[str, Path(max_length=400, examples=["report.html"])],
+    session: ReadSessionDep,
+    request: Request,
+    store: StoreDep,
+) -> Response:
+    """One file of the job's result, to download: `ETag` is its sha256, one `Range` is served."""
+    file = artifacts.result_file(session, job, path)
+    session.close()
+    name = path.rpartition("/")[2]
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return file_response(request, store, Download(file.key, file.size, file.sha256, name, kind))
 
 
 @router.get("/jobs/{job_id}/logs")

@@ -16,6 +16,9 @@ from app.jobs.tables import Job, JobInput
 from app.models import service as models
 from app.models.service import StoredFile
 
+_MEASURED = ("evaluate", "baseline", "report")
+"""Jobs whose result is numbers and files to download, not a model."""
+
 
 def begin(session: Session, job: Job) -> None:
     """An attempt starts."""
@@ -35,6 +38,8 @@ def deliver(
         spec = job.resolved_spec
         models.add_export(session, spec["model"], spec["format"], files)
         return {"model": spec["model"], "format": spec["format"], "metrics": metrics}
+    if job.type in _MEASURED or job.resolved_spec.get("keep_model") is False:
+        return {"metrics": metrics, "files": sorted(file["path"] for file in files if file["path"] != "manifest.json")}
     inputs = session.scalars(select(JobInput).where(JobInput.job_id == job.id).order_by(JobInput.role))
     refs = [{"id": ref.ref_id, "role": ref.role, "digest": ref.digest} for ref in inputs]
     lineage = {

@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
+from fastapi import Query
 from sqlalchemy import Select, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import ApiError, NotFound, Unprocessable
 from app.jobs import journal, service
 from app.jobs.states import Status
-from app.jobs.tables import Attempt, Checkpoint, Job, JobEvent, LogChunk, Sample
+from app.jobs.tables import Attempt, Checkpoint, Job, JobEvent, JobPart, LogChunk, Sample
 
 LOG_PIECE = 256 * 1024
+JobType = Literal[
+    "pretrain", "finetune", "evaluate", "label_efficiency", "baseline", "report", "ingest", "import", "export"
+]
 
 
-def jobs(project_id: str, status: Status | None, kind: str | None) -> Select[Job]:
-    """The project's jobs under these filters; ingest jobs only where asked for by type."""
+@dataclass(frozen=True)
+class JobFilter:
+    """What a list of jobs may be narrowed to."""
+
+    status: Annotated[Status | None, Query(description="only jobs that stand here")] = None
+    type: Annotated[JobType | None, Query(description="`ingest` jobs are listed only when asked for")] = None
+    part_of: Annotated[
+        str | None, Query(max_length=64, description="the parts of this job, which are listed only when asked for")
+    ] = None
+
+
+def jobs(project_id: str, wanted: JobFilter) -> Select[Job]:
+    """The project's jobs under these filters; ingest jobs only where asked for by type, parts by their parent."""
     query = service.of_project(project_id)
-    query = query.where(Job.type != "ingest") if kind is None else query.where(Job.type == kind)
-    return query if status is None else query.where(Job.status == status)
+    if wanted.part_of is None:
+        query = query.where(Job.parent_id.is_(None))
+    else:
+        query = query.where(Job.id.in_(select(JobPart.part_id).where(JobPart.job_id == wanted.part_of)))
+    query = query.where(Job.type != "ingest") if wanted.type is None else query.where(Job.type == wanted.type)
+    return query if wanted.status is None else query.where(Job.status == wanted.status)
 
 
 def with_metadata(session: Session, query: Select[Job], metadata: Mapping[str, str]) -> Select[Job]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import Body, Path, Query, Request, Response
+from fastapi import Body, Depends, Path, Request, Response
 from fastapi.openapi.models import Example
 from fastapi.responses import JSONResponse
 
@@ -12,14 +12,12 @@ from app.deps import PageDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep, 
 from app.edge import api_router, resent
 from app.jobs import control, detail_routes, limits, reading, service, submission
 from app.jobs.schemas import EstimateObject, JobDetail, JobList, JobObject, as_detail, as_job
-from app.jobs.states import Status
 from app.jobs.tables import Job
 from app.pagination import paginate
 from ssl_core.spec import TrainSpec, UserJobSpec
 
 router = api_router("jobs")
 JobId = Annotated[str, Path(max_length=64, examples=["job_01jd3w9aaa"])]
-JobType = Literal["pretrain", "finetune", "ingest", "import", "export"]
 _DESCRIPTION = "What to train, on what. Everything left out has a default; the reply shows every number."
 _TRAINING: dict[str, Example] = {
     "pretrain": {
@@ -36,13 +34,27 @@ _TRAINING: dict[str, Example] = {
         },
     },
 }
-_EXPORT: dict[str, Example] = {
+_OTHERS: dict[str, Example] = {
+    "evaluate": {
+        "summary": "Score a fine-tuned model on labelled rows",
+        "value": {"type": "evaluate", "model": "mdl_01jd3w9qz2", "dataset": "ds_01jd3w8zzz"},
+    },
+    "label_efficiency": {
+        "summary": "Show how many labels the pretraining saves",
+        "value": {
+            "type": "label_efficiency",
+            "model": "mdl_01jd3w9qz2",
+            "dataset": "ds_01jd3w8zzz",
+            "test_dataset": "ds_01jd3w8yyy",
+            "labels": [5, 10, 30, 100],
+        },
+    },
     "export": {
         "summary": "Write a model as a transformers folder, to download",
         "value": {"type": "export", "model": "mdl_01jd3w9qz2", "format": "hf"},
     },
 }
-Spec = Annotated[UserJobSpec, Body(description=_DESCRIPTION, openapi_examples=_TRAINING | _EXPORT)]
+Spec = Annotated[UserJobSpec, Body(description=_DESCRIPTION, openapi_examples=_TRAINING | _OTHERS)]
 Training = Annotated[TrainSpec, Body(description=_DESCRIPTION, openapi_examples=_TRAINING)]
 
 
@@ -67,11 +79,10 @@ def list_jobs(
     key: ReadKey,
     session: ReadSessionDep,
     page: PageDep,
-    status: Annotated[Status | None, Query(description="only jobs that stand here")] = None,
-    type: Annotated[JobType | None, Query(description="`ingest` jobs are listed only when asked for")] = None,
+    wanted: Annotated[reading.JobFilter, Depends()],
 ) -> dict[str, Any]:
     """The project's jobs, newest first; `metadata[key]=value` filters by metadata."""
-    query = reading.jobs(key.project_id, status, type)
+    query = reading.jobs(key.project_id, wanted)
     query = reading.with_metadata(session, query, reading.metadata_filter(request.query_params))
     return paginate(session, query, Job, page, as_job)
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.jobs.states import Outcome, Status
-from app.jobs.tables import Attempt, Checkpoint, Job, JobEvent, Sample
+from app.jobs.tables import Attempt, AttemptFile, Checkpoint, Job, JobEvent, Sample
 from app.pagination import Listing
 from ssl_core.events import Number
 
@@ -22,6 +22,27 @@ _JOB_EXAMPLE: dict[str, Any] = {
     "attempts": [{"attempt": 1, "worker": "host-1", "started_at": 1767225602, "ended_at": None, "outcome": None,
                   "reason": None}],
 }  # fmt: skip
+
+
+class JobFile(BaseModel):
+    """A file of a job's result."""
+
+    path: str
+    bytes: int
+    sha256: str
+    content_url: str
+
+
+class JobFileList(BaseModel):
+    """The files of a job's result."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"object": "list", "data": [{"path": "report.html", "bytes": 20480, "sha256": "ab" * 32,
+                                     "content_url": "/v1/jobs/job_01jd3w9aaa/files/report.html"}]}
+    ]})  # fmt: skip
+
+    object: Literal["list"] = "list"
+    data: list[JobFile]
 
 
 class Progress(BaseModel):
@@ -220,6 +241,12 @@ def as_checkpoint(row: Checkpoint) -> CheckpointObject:
         id=row.id, created_at=row.created_at // 1000, step=row.step, attempt=row.fence,
         bytes=sum(file["size"] for file in row.files), metrics=row.metrics,
     )  # fmt: skip
+
+
+def as_file(job_id: str, row: AttemptFile) -> JobFile:
+    """A row as the API shows it."""
+    path = row.path.partition("/")[2]
+    return JobFile(path=path, bytes=row.size, sha256=row.sha256, content_url=f"/v1/jobs/{job_id}/files/{path}")
 
 
 def as_sample(row: Sample) -> SampleObject:

@@ -16,10 +16,10 @@ from app.ids import new_id
 from app.jobs import journal, wakeups
 from app.jobs.clock import now
 from app.jobs.states import LIVE, Status
-from app.jobs.tables import Job, JobInput, Outbox
-from ssl_core.spec import AnySpec
+from app.jobs.tables import PARTS, Job, JobInput, Outbox
+from ssl_core.spec import AnySpec, LabelEfficiencySpec
 
-Role = Literal["dataset", "validation", "probe", "upload", "model"]
+Role = Literal["dataset", "validation", "test", "pool", "probe", "upload", "model"]
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,30 @@ def enqueue(
     spec: AnySpec,
     inputs: Sequence[InputRef],
     sent: dict[str, Any] | None = None,
+    parent: str | None = None,
 ) -> Job:
     """Write a queued job, its first event and its doorbell in the caller's transaction; it is rung after the commit.
 
-    `spec` is fully resolved; `sent` is the request body, where a user sent one. Every input must exist and be pinned.
+    `spec` is fully resolved; `sent` is the request body, where a user sent one; `parent` is the job that this one is a
+    part of. Every input must exist and be pinned. A job that is itself made of jobs waits for no worker.
     """
     at = now(session)
     resolved = spec.model_dump(mode="json")
     body = resolved if sent is None else sent
+    queue = PARTS if isinstance(spec, LabelEfficiencySpec) else spec.resources.queue
     job = Job(
-        id=new_id("job"), project_id=project_id, type=spec.type, status=Status.QUEUED, queue=spec.resources.queue,
+        id=new_id("job"), project_id=project_id, type=spec.type, status=Status.QUEUED, queue=queue, parent_id=parent,
         spec=body, resolved_spec=resolved, spec_digest=digest_of(body), meta=dict(getattr(spec, "metadata", {})),
         fence=0, available_at=at, rung_at=at, infra_losses=0, created_at=at,
     )  # fmt: skip
     session.add(job)
     session.flush()
     session.add_all(JobInput(job_id=job.id, role=ref.role, ref_id=ref.id, digest=ref.digest) for ref in inputs)
-    session.add(Outbox(job_id=job.id, queue=job.queue, due_at=at))
+    if queue != PARTS:
+        session.add(Outbox(job_id=job.id, queue=job.queue, due_at=at))
     session.flush()
-    entry = journal.Entry("state", "queued", "The job was created and waits for a worker.", data={"to": Status.QUEUED})
+    waits = "its parts" if queue == PARTS else "a worker"
+    entry = journal.Entry("state", "queued", f"The job was created and waits for {waits}.", data={"to": Status.QUEUED})
     journal.record(session, job, [entry], at)
     wakeups.doorbell(session)
     session.refresh(job)
@@ -94,8 +99,8 @@ def any_job_using(session: Session, ref_id: str) -> bool:
 
 
 def live_count(session: Session, project_id: str) -> int:
-    """Jobs of the project that have not ended."""
-    query = select(func.count()).where(Job.project_id == project_id, Job.status.in_(LIVE))
+    """Jobs of the project that have not ended; a job made of jobs counts once."""
+    query = select(func.count()).where(Job.project_id == project_id, Job.status.in_(LIVE), Job.parent_id.is_(None))
     return session.execute(query).scalar_one()
 
 

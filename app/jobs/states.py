@@ -58,7 +58,7 @@ class Move(NamedTuple):
 
 _S = Status
 MOVES: tuple[Move, ...] = (
-    Move(_S.QUEUED, _S.RUNNING, "claim", "queued and due; the fence goes up by one"),
+    Move(_S.QUEUED, _S.RUNNING, "claim", "queued and due; the fence goes up by one (made of jobs: a part has begun)"),
     Move(_S.QUEUED, _S.PAUSED, "user", "pause before a worker took it"),
     Move(_S.QUEUED, _S.CANCELLED, "user", "cancel before a worker took it"),
     Move(_S.QUEUED, _S.FAILED, "reaper", "the longest wait has passed"),

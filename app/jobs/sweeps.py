@@ -12,10 +12,10 @@ from typing import NamedTuple
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from app.jobs import transitions
+from app.jobs import label_efficiency, parts, transitions
 from app.jobs.clock import now
 from app.jobs.limits import Limits
-from app.jobs.states import HELD, Status
+from app.jobs.states import HELD, TERMINAL, Status
 from app.jobs.tables import Job, Outbox
 
 BATCH = 200
@@ -67,6 +67,16 @@ def revisions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
     """How often each of these jobs has changed."""
     rows = session.execute(select(Job.id, Job.revision).where(Job.id.in_(job_ids)))
     return {row.id: row.revision for row in rows}
+
+
+def advance(session: Session, job_id: str, limits: Limits) -> None:
+    """Move a job that is made of jobs as far as its parts allow."""
+    job = transitions.lock(session, job_id)
+    if job is None or job.status in TERMINAL or job.status == Status.PAUSED:
+        return
+    found = parts.of(session, job_id)
+    if parts.settle(session, job, found, limits):
+        parts.add(session, job, [label_efficiency.finish(session, job, found)])
 
 
 def settle(session: Session, job_id: str, limits: Limits) -> None:

@@ -9,6 +9,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
 
+PARTS = "parts"
+"""The queue of jobs that are made of jobs: no worker listens to it, `app.jobs.parts` moves them."""
+
 # SQLite counts up only a plain INTEGER key by itself.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
@@ -33,6 +36,8 @@ class Job(Base):
     resolved_spec: Mapped[dict[str, Any]] = mapped_column(JSON)
     spec_digest: Mapped[str] = mapped_column(String(64))
     meta: Mapped[dict[str, str]] = mapped_column(JSON, default=dict)
+    parent_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    """The job that made this one as a part of itself; parts are neither listed nor counted on their own."""
 
     fence: Mapped[int] = mapped_column(default=0)
     lease_expires: Mapped[int | None] = mapped_column(BigInteger)
@@ -63,6 +68,16 @@ class JobInput(Base):
     role: Mapped[str] = mapped_column(String(16), primary_key=True)
     ref_id: Mapped[str] = mapped_column(String(48), index=True)
     digest: Mapped[str] = mapped_column(String(64))
+
+
+class JobPart(Base):
+    """A part of a job that is made of jobs. One that was made before, for another parent, may be used here again."""
+
+    __tablename__ = "job_parts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    part_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
 
 
 class Attempt(Base):

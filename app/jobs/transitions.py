@@ -18,7 +18,7 @@ from app.jobs import endings, journal, wakeups
 from app.jobs.clock import now
 from app.jobs.limits import Limits
 from app.jobs.states import HELD, LEGAL, TERMINAL, Outcome, Status
-from app.jobs.tables import Attempt, Job, Outbox
+from app.jobs.tables import PARTS, Attempt, Job, Outbox
 
 KILLED, LEASE_EXPIRED, WORKER_LOST, DISK_FULL = "engine_killed", "lease_expired", "worker_lost", "disk_full"
 """Codes of losses that came from outside: a SIGKILL, a vanished machine or a full disk may strike at any step."""
@@ -82,6 +82,11 @@ def claim(session: Session, job_id: str | None, queue: str, limits: Limits) -> J
     entry = journal.Entry("state", Status.RUNNING, f"Attempt {job.fence} started.", data=data)
     journal.write(session, job, [entry], job.event_seq, at)
     return job
+
+
+def start_parts(session: Session, job: Job) -> None:
+    """queued -> running for a job made of jobs, once one of its parts has begun. No lease: nobody holds it."""
+    _apply(session, job, Step(Status.RUNNING, "The first of its parts began.", values={"started_at": now(session)}))
 
 
 def holds(job: Job, fence: int) -> bool:
@@ -191,7 +196,8 @@ def _failure(error: dict[str, Any], outcome: Outcome | None, values: dict[str, A
 
 def _queue(session: Session, job: Job, step: Step, wait_ms: int) -> None:
     due = now(session) + wait_ms
-    session.add(Outbox(job_id=job.id, queue=job.queue, due_at=due))
+    if job.queue != PARTS:
+        session.add(Outbox(job_id=job.id, queue=job.queue, due_at=due))
     values = {**step.values, "available_at": due, "rung_at": due}
     _apply(session, job, Step(step.target, step.message, step.outcome, step.level, step.data, values))
     wakeups.doorbell(session)

@@ -107,6 +107,16 @@ class Task(Value):
         Arguments as for `metrics`."""
         return None
 
+    def likelihood(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> Tensor | None:
+        """(N,) probability of each sample's own label, the mean where it has several; None where there is none.
+
+        Arguments as for `metrics`. What is least likely is worth a look: it is hard, or labelled wrongly."""
+        return None
+
+    def marked(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What `answer` needs of labelled samples beside `outputs`; of served ones `served` has given it."""
+        return {}
+
     def answer(self, outputs: dict[str, Tensor], row: int, classes: list[str]) -> dict[str, Any]:
         """What the predictions endpoint says of one sample."""
         raise NotImplementedError

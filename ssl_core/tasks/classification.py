@@ -130,6 +130,10 @@ class Classification(Task):
         """The likeliest class of each sample, and its label."""
         return outputs["probabilities"].argmax(1), truth["label"]
 
+    def likelihood(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> Tensor:
+        """Of each sample's class."""
+        return outputs["probabilities"].gather(1, truth["label"].unsqueeze(1)).squeeze(1)
+
     def answer(self, outputs: dict[str, Tensor], row: int, classes: list[str]) -> dict[str, Any]:
         """`{"label": the likeliest class, "probabilities": {class: probability}}`."""
         probabilities = outputs["probabilities"][row].tolist()

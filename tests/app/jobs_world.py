@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
 from app.datasets import service as datasets
-from app.jobs import attempts, service, submission
+from app.jobs import attempts, planning, service
 from app.jobs.limits import Limits
 from app.jobs.tables import Attempt, Job
 from app.platform import Platform, session_scope
@@ -51,7 +51,7 @@ def pretrain_body(dataset_id: str, **more: Any) -> dict[str, Any]:
 def make_job(session: Session, project_id: str, dataset_id: str) -> Job:
     """A queued job, written without the HTTP door."""
     spec = PretrainSpec.model_validate(pretrain_body(dataset_id))
-    plan = submission.plan(session, project_id, spec)
+    plan = planning.plan(session, project_id, spec)
     return service.enqueue(session, project_id=project_id, spec=plan.spec, inputs=plan.inputs)
 
 

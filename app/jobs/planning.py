@@ -1,0 +1,113 @@
+"""From a request to a spec with nothing left to choose: references looked up, digests pinned, numbers filled in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from pydantic import TypeAdapter
+from sqlalchemy.orm import Session
+
+from app.datasets import service as datasets
+from app.errors import Unprocessable
+from app.jobs import service
+from app.jobs.service import InputRef
+from app.models import service as models
+from ssl_core.errors import SpecError
+from ssl_core.recipes import resolve
+from ssl_core.spec import DatasetFacts, EvaluateSpec, FinetuneSpec, PretrainSpec, TargetFacts
+from ssl_core.tasks import AnyTask, Task
+from ssl_core.tasks.classification import Classification
+
+TrainedSpec = PretrainSpec | FinetuneSpec
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A spec with nothing left to choose, and what it reads."""
+
+    spec: TrainedSpec
+    dataset: DatasetFacts
+    inputs: list[InputRef]
+
+
+def plan(session: Session, project_id: str, spec: TrainedSpec, cpu: Literal["fp32", "bf16"] = "fp32") -> Resolved:
+    """Look up what the spec names, inside the project, and fill in what it leaves open."""
+    dataset = datasets.facts(session, project_id, spec.dataset, "dataset")
+    base = None if spec.model is None else models.facts(session, project_id, spec.model, "model")
+    inputs = [dataset_input(session, "dataset", spec.dataset)]
+    if isinstance(spec, PretrainSpec):
+        if spec.probe is not None:
+            named = spec.probe.dataset, "probe.dataset"
+            check_labelled(session, project_id, named, dataset.modality, Classification())
+            inputs.append(dataset_input(session, "probe", spec.probe.dataset))
+    else:
+        held_out: tuple[tuple[service.Role, str | None], ...] = (
+            ("validation", spec.validation_dataset), ("test", spec.test_dataset),
+        )  # fmt: skip
+        for role, beside in held_out:
+            if beside is not None:
+                param = f"{role}_dataset"
+                found = check_labelled(session, project_id, (beside, param), dataset.modality, spec.task)
+                check_classes(found, spec.task.labels(dataset).classes, param)
+                inputs.append(dataset_input(session, role, beside))
+    if spec.model is not None:
+        inputs.append(InputRef("model", spec.model, models.digest_and_files(session, spec.model)[0]))
+    if isinstance(spec, PretrainSpec):
+        return Resolved(in_our_words(lambda: resolve(spec, dataset, base, cpu_precision=cpu)), dataset, inputs)
+    return Resolved(in_our_words(lambda: resolve(spec, dataset, base, cpu_precision=cpu)), dataset, inputs)
+
+
+def in_our_words(work: Callable[[], T]) -> T:
+    """A SpecError is the request's fault: 422 at its field."""
+    try:
+        return work()
+    except SpecError as error:
+        raise Unprocessable(error.code, error.message, error.param) from None
+
+
+def dataset_input(session: Session, role: service.Role, dataset_id: str) -> InputRef:
+    """A dataset in that role, pinned to what it holds now."""
+    return InputRef(role, dataset_id, datasets.digest_and_files(session, dataset_id)[0])
+
+
+def check_labelled(
+    session: Session, project_id: str, named: tuple[str, str], modality: str, task: Task
+) -> TargetFacts:
+    """What a dataset for scoring has of the task's labels; `named`: its id, and the field that says it."""
+    dataset_id, param = named
+    facts = datasets.facts(session, project_id, dataset_id, param)
+    if facts.modality != modality:
+        message = f"{dataset_id} is {facts.modality} and the training data is {modality}."
+        raise Unprocessable("modality_mismatch", message, param)
+    labels = task.labels(facts)
+    if labels.rows < 2:
+        message = f"{dataset_id} has {labels.rows} labelled rows; scoring needs at least 2."
+        raise Unprocessable("no_labels", message, param)
+    return labels
+
+
+def check_classes(held_out: TargetFacts, known: list[str], param: str) -> None:
+    """No class that the training data has not."""
+    unknown = sorted(set(held_out.classes) - set(known))
+    if unknown:
+        message = f"It has classes that the training data has not: {', '.join(unknown[:5])}."
+        raise Unprocessable("unknown_classes", message, param)
+
+
+def evaluation_inputs(session: Session, project_id: str, spec: EvaluateSpec) -> list[InputRef]:
+    """What an evaluation reads: a model with a task, and a labelled dataset of its modality and classes."""
+    models.facts(session, project_id, spec.model, "model")
+    config = models.config_of(session, spec.model)
+    if config.get("task") is None:
+        message = "It is an encoder without a task; fine-tune it first, or evaluate a fine-tuned model."
+        raise Unprocessable("no_task", message, "model")
+    task: Task = TypeAdapter(AnyTask).validate_json(json.dumps(config["task"]))
+    named = spec.dataset, "dataset"
+    found = check_labelled(session, project_id, named, str(config["modality"]["name"]), task)
+    check_classes(found, list(config.get("classes", [])), "dataset")
+    digest = models.digest_and_files(session, spec.model)[0]
+    return [InputRef("model", spec.model, digest), dataset_input(session, "dataset", spec.dataset)]
