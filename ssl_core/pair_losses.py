@@ -30,10 +30,13 @@ class Scale(nn.Module):
 
 
 def fingerprints(texts: Tokens) -> Tensor:
-    """(N,) int64, equal for equal texts whatever their padding: a polynomial of the ids modulo 2^64."""
+    """(N,) int64, equal for equal texts whatever their padding: a polynomial of the ids modulo 2^64.
+
+    A token that a view leaves out counts too. It keeps its position, its place in the row, where padding has 0.
+    """
     places = torch.arange(1, texts.ids.shape[1] + 1, device=texts.ids.device)
     factors = (places * 0x1E3779B97F4A7C15) ^ (places << 21)
-    ids = torch.where(texts.segments >= 0, texts.ids + 1, 0)
+    ids = torch.where(texts.positions == places - 1, texts.ids + 1, 0)
     return ((ids * ids + 0x2545F491) * ids * (factors | 1)).sum(1)
 
 

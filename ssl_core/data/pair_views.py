@@ -15,6 +15,7 @@ from torch import Tensor
 from ssl_core.batch import Pairs, Tokens
 from ssl_core.data import image_views, text_views, tokenizer
 from ssl_core.errors import DataError
+from ssl_core.rng import uniform
 
 if TYPE_CHECKING:
     from ssl_core.modalities.image import ImageModality
@@ -23,11 +24,29 @@ if TYPE_CHECKING:
 _NEEDED = "an item is {image: the bytes of a picture file}, {text: a string}, or both"
 
 
-def pair(raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: tuple[ImageModality, TextModality]) -> Pairs:
-    """The picture by the augmentation of SimCLR, as strong as the settings say, and the whole text."""
+_DROPOUT, _STRIDE = 701, 16  # random streams
+
+
+def pair(
+    raw: Mapping[str, Tensor], seeds: Tensor, index: int, settings: tuple[ImageModality, TextModality], dropout: float
+) -> Pairs:
+    """The picture by the augmentation of SimCLR, as strong as the settings say, and the text less `dropout` of it."""
     pictures, texts = settings
     image = image_views.random_global(_side(raw, "image"), seeds, index, pictures)
-    return Pairs(image, text_views.plain(_side(raw, "text"), texts.max_length))
+    text = text_views.plain(_side(raw, "text"), texts.max_length)
+    return Pairs(image, _thinned(text, seeds, _DROPOUT + _STRIDE * index, dropout) if dropout else text)
+
+
+def _thinned(tokens: Tokens, seeds: Tensor, stream: int, share: float) -> Tokens:
+    """With `share` of the tokens hidden from the encoder as padding is, at least one left of each text.
+
+    Ids and positions stay, so that `pair_losses.fingerprints` still knows the text.
+    """
+    real = tokens.segments >= 0
+    draws = torch.where(real, uniform(seeds, real.shape[1], stream), -1.0)
+    hidden = (draws < share) & (draws < draws.amax(1, keepdim=True))
+    segments = torch.where(hidden, -1, tokens.segments)
+    return Tokens(tokens.ids, segments, tokens.positions, tokens.word_starts)
 
 
 def plain(raw: Mapping[str, Tensor], settings: tuple[ImageModality, TextModality]) -> Pairs:

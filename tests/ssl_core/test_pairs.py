@@ -15,13 +15,14 @@ import torch
 from pydantic import ValidationError
 
 from ssl_core.backbones import BACKBONES, EncoderSpec
-from ssl_core.batch import Pairs, one_pair
+from ssl_core.batch import Pairs, Tokens, one_pair
 from ssl_core.data.restated import Restated
 from ssl_core.encoders import build_encoder
 from ssl_core.encoders.dual import Dual
 from ssl_core.errors import DataError
 from ssl_core.inference import LoadedModel, load
 from ssl_core.modalities.image_text import ImageTextModality
+from ssl_core.pair_losses import fingerprints
 from ssl_core.recipes import resolve
 from ssl_core.run import run
 from ssl_core.run_context import FileContext
@@ -164,6 +165,53 @@ def test_the_recipe_takes_the_pictures_size_and_two_towers() -> None:
 def test_towers_that_do_not_fit_are_refused_by_name(fields: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         EncoderSpec.model_validate({**BACKBONES["pair-tiny"].model_dump(), **fields})
+
+
+def test_a_small_pool_s_recipe_leaves_out_tokens_and_a_large_one_s_does_not() -> None:
+    small = DatasetFacts(
+        id="ds_1", modality="image_text", rows=3000, characters=60_000, width=32, height=32, channels=3
+    )
+    large = small.model_copy(update={"rows": 1_000_000})
+    assert [ImageTextModality.suited(facts).text_dropout for facts in (small, large)] == [0.3, 0.0]
+
+
+def paired(dropout: float, name: str = "pair", seed: int = 0) -> Tokens:
+    """The texts of a view: 400 of 1 to 8 tokens, five of them of one."""
+    modality = ImageTextModality(size=8, text_dropout=dropout)
+    lengths = torch.randint(1, 9, (400,), generator=torch.Generator().manual_seed(0))
+    lengths[:5] = 1
+    raw = {
+        "image.pixels": torch.zeros(400, 3, 8, 8, dtype=torch.uint8),
+        "image.mean": torch.zeros(400, 3),
+        "image.std": torch.ones(400, 3),
+        "text.ids": torch.arange(5, 13).repeat(400, 1),
+        "text.word_starts": torch.ones(400, 8, dtype=torch.bool),
+        "text.lengths": lengths,
+    }
+    view = modality.view(name, raw, torch.arange(400) + seed)
+    assert view.text is not None
+    return view.text
+
+
+def test_a_pair_s_text_leaves_out_the_share_that_is_asked_but_never_all() -> None:
+    whole, thinned = paired(0.0), paired(0.5)
+    kept, real = thinned.segments >= 0, whole.segments >= 0
+    assert not bool((kept & ~real).any()) and bool(kept.any(1).all())
+    long = real.sum(1) == 8
+    assert float(kept[long].float().mean()) == pytest.approx(0.5, abs=0.06)
+
+
+def test_other_tokens_are_left_out_each_time_and_the_same_of_the_same_seed() -> None:
+    once, again, other = paired(0.5), paired(0.5), paired(0.5, seed=400)
+    assert torch.equal(once.segments, again.segments) and not torch.equal(once.segments, other.segments)
+
+
+def test_a_plain_view_leaves_out_nothing() -> None:
+    assert torch.equal(paired(0.5, "plain").segments, paired(0.0).segments)
+
+
+def test_a_text_is_known_again_whatever_is_left_out_of_it() -> None:
+    assert torch.equal(fingerprints(paired(0.5)), fingerprints(paired(0.0)))
 
 
 def batch_of(folder: Path) -> tuple[Dual, Pairs]:
