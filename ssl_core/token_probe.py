@@ -5,22 +5,25 @@ B rows, T token slots, N tagged tokens, D width of the vectors, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_core.batch import Batch, Inputs
+from ssl_core.batch import Batch, Inputs, Tokens
 from ssl_core.encoders.base import Encoder
-from ssl_core.heads import Classifier
+from ssl_core.heads import Classifier, classifier_of
 from ssl_core.logistic import solve
+from ssl_core.nets import Nets
 
 PENALTIES = (10.0, 100.0, 1000.0, 10_000.0)
 USUAL_PENALTY = 100.0
 MOST_VALUES = 60_000_000
 """Of the features that a probe is solved on; of more tokens an even share is taken."""
+AT_ONCE = 2**25
+"""Values of vectors with their neighbours that are made at a time."""
 _HELD = 5
 
 
@@ -47,8 +50,45 @@ class Tagged:
         return Tagged(self.vectors[chosen], self.labels[chosen], self.rows[chosen])
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What of an encoder is a token's vector.
+
+    Attributes:
+        every_layer: the outputs of all layers side by side, the last one normed; else the encoder's output.
+        context: neighbours on either side whose vectors stand beside it, zeros beyond the document's ends.
+    """
+
+    every_layer: bool
+    context: int
+
+    def width(self, encoder: Encoder) -> int:
+        """D."""
+        return encoder.embed_dim * (encoder.spec.depth if self.every_layer else 1) * (2 * self.context + 1)
+
+    def pieces(self, encoder: Encoder, view: Inputs) -> Iterator[Tensor]:
+        """(b, T, D) some rows at a time, which together are the B rows of the view."""
+        hidden = outputs_of(encoder, view, self.every_layer)
+        if self.context == 0:
+            yield hidden
+            return
+        if not isinstance(view, Tokens):
+            raise TypeError("neighbours are of tokens")
+        hidden = hidden.masked_fill(view.segments[:, :, None] < 0, 0.0)
+        rows = max(1, AT_ONCE // (hidden.shape[1] * self.width(encoder)))
+        for part in hidden.split(rows):
+            padded = F.pad(part, (0, 0, self.context, self.context))
+            shifts = range(2 * self.context + 1)
+            yield torch.cat([padded[:, shift : shift + hidden.shape[1]] for shift in shifts], dim=2)
+
+    def logits(self, nets: Nets, view: Inputs) -> Tensor:
+        """(B, T, C) of the part named `classifier`."""
+        head = classifier_of(nets)
+        return torch.cat([head(piece) for piece in self.pieces(nets.encoder, view)])
+
+
 def outputs_of(encoder: Encoder, view: Inputs, every_layer: bool) -> Tensor:
-    """(B, T, D) of each token: the encoder's output, or those of all its layers side by side, the last one normed."""
+    """(B, T, width) of each token: the encoder's output, or those of all its layers side by side, the last normed."""
     if not every_layer:
         return encoder.encode(view)
     kept: list[Tensor] = []
@@ -68,18 +108,20 @@ def aligned(tags: Tensor, length: int, fill: int = -1) -> Tensor:
 
 
 @torch.no_grad()
-def tagged_features(encoder: Encoder, batches: Iterable[Batch], every_layer: bool) -> Tagged:
+def tagged_features(encoder: Encoder, batches: Iterable[Batch], reading: Reading) -> Tagged:
     """The tagged tokens of all batches in evaluation mode; of very many an even share."""
     training = encoder.training
     encoder.eval()
     parts: list[Tagged] = []
     samples = 0
     for batch in batches:
-        hidden = outputs_of(encoder, batch.views[0], every_layer)
-        tags = aligned(batch.targets["tags"], hidden.shape[1])
-        rows, places = (tags >= 0).nonzero(as_tuple=True)
-        parts.append(Tagged(hidden[rows, places].float(), tags[rows, places], rows + samples))
-        samples += len(hidden)
+        first = 0
+        for hidden in reading.pieces(encoder, batch.views[0]):
+            tags = aligned(batch.targets["tags"][first : first + len(hidden)], hidden.shape[1])
+            rows, places = (tags >= 0).nonzero(as_tuple=True)
+            parts.append(Tagged(hidden[rows, places].float(), tags[rows, places], rows + samples + first))
+            first += len(hidden)
+        samples += first
     encoder.train(training)
     found = Tagged(*(torch.cat([getattr(part, name) for part in parts]) for name in ("vectors", "labels", "rows")))
     most = max(1, MOST_VALUES // found.vectors.shape[1])

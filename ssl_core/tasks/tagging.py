@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ssl_core.encoders.base import Encoder
     from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
+    from ssl_core.token_probe import Reading
 
 
 class Tagging(Task):
@@ -36,6 +37,12 @@ class Tagging(Task):
     )
     layers: Literal["last", "all"] = Field(
         default="last", description="`all`: the outputs of all layers side by side; a probe often reads the middle ones"
+    )
+    context: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="neighbours on either side whose vectors the layer reads too; helps where the encoder is small",
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="full: share of the target spread evenly")
     head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full: dropout before the linear layer")
@@ -60,8 +67,7 @@ class Tagging(Task):
         """With a classifier over `classes`; a probe's encoder takes no gradient and stays in evaluation mode."""
         from ssl_core.heads import Classifier, FinetunedNets, FrozenNets
 
-        outputs = encoder.spec.depth if self.layers == "all" else 1
-        head = Classifier(outputs * encoder.embed_dim, len(classes), self.head_dropout)
+        head = Classifier(self._reading().width(encoder), len(classes), self.head_dropout)
         if self.mode == "linear_probe":
             return FrozenNets(encoder, classifier=head)
         return FinetunedNets(encoder, classifier=head)
@@ -73,7 +79,7 @@ class Tagging(Task):
         from ssl_core.token_probe import choose, tagged_features
 
         head = classifier_of(nets)
-        found = tagged_features(nets.encoder, batches, self.layers == "all")
+        found = tagged_features(nets.encoder, batches, self._reading())
         if self.class_weights == "balanced":
             head.class_weights.copy_(class_weights(found.labels, head.linear.out_features))
         head.standardise(found.vectors)
@@ -87,14 +93,13 @@ class Tagging(Task):
         import torch.nn.functional as F
 
         from ssl_core.heads import classifier_of
-        from ssl_core.token_probe import aligned, outputs_of
+        from ssl_core.token_probe import aligned
 
-        head = classifier_of(nets)
-        hidden = outputs_of(nets.encoder, batch.views[0], self.layers == "all")
-        tags = aligned(batch.targets["tags"], hidden.shape[1])
-        logits, known = head(hidden).flatten(0, 1), tags.flatten()
+        each = self._reading().logits(nets, batch.views[0])
+        logits, known = each.flatten(0, 1), aligned(batch.targets["tags"], each.shape[1]).flatten()
+        weights = classifier_of(nets).class_weights
         loss = F.cross_entropy(
-            logits, known, weight=head.class_weights, ignore_index=-1, label_smoothing=self.label_smoothing
+            logits, known, weight=weights, ignore_index=-1, label_smoothing=self.label_smoothing
         )
         judged = known >= 0
         right = (logits.detach().argmax(1) == known) & judged
@@ -113,13 +118,12 @@ class Tagging(Task):
 
     def predict(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """`probabilities` (B, T, classes) of every token, and of served items their `marks` (B, T)."""
-        from ssl_core.heads import classifier_of
-        from ssl_core.token_probe import aligned, outputs_of
+        from ssl_core.token_probe import aligned
 
-        hidden = outputs_of(nets.encoder, batch.views[0], self.layers == "all")
-        found = {"probabilities": classifier_of(nets)(hidden).float().softmax(2)}
+        logits = self._reading().logits(nets, batch.views[0])
+        found = {"probabilities": logits.float().softmax(2)}
         if "marks" in batch.targets:
-            found["marks"] = aligned(batch.targets["marks"], hidden.shape[1], fill=0)
+            found["marks"] = aligned(batch.targets["marks"], logits.shape[1], fill=0)
         return found
 
     def metrics(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, float]:
@@ -142,12 +146,33 @@ class Tagging(Task):
         probabilities, labels = self._judged(outputs, truth)
         return probabilities.argmax(1), labels
 
+    def _reading(self) -> Reading:
+        from ssl_core.token_probe import Reading
+
+        return Reading(self.layers == "all", self.context)
+
     def _judged(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         from ssl_core.token_probe import aligned
 
         probabilities = outputs["probabilities"]
         tags = aligned(truth["tags"], probabilities.shape[1])
         return probabilities[tags >= 0], tags[tags >= 0]
+
+    def likelihood(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> Tensor:
+        """The mean over each sample's tags."""
+        from ssl_core.token_probe import aligned
+
+        probabilities = outputs["probabilities"]
+        tags = aligned(truth["tags"], probabilities.shape[1])
+        judged = tags >= 0
+        own = probabilities.gather(2, tags.clamp(min=0).unsqueeze(2)).squeeze(2)
+        return own.masked_fill(~judged, 0).sum(1) / judged.sum(1).clamp(min=1)
+
+    def marked(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tagged places alone are answered for."""
+        from ssl_core.token_probe import aligned
+
+        return {"marks": aligned(truth["tags"], outputs["probabilities"].shape[1]) >= 0}
 
     def answer(self, outputs: dict[str, Tensor], row: int, classes: list[str]) -> dict[str, Any]:
         """`{"tags": the likeliest of each word or residue that was read, "probabilities": {class: one for each}}`.

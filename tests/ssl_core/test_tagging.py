@@ -12,6 +12,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from ssl_core import token_probe
 from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Batch, Tokens
 from ssl_core.encoders import build_encoder
@@ -24,7 +25,7 @@ from ssl_core.run import run
 from ssl_core.run_context import FileContext
 from ssl_core.spec import JOB_SPEC, DatasetFacts, FinetuneSpec
 from ssl_core.tasks.tagging import Tagging
-from ssl_core.token_probe import outputs_of
+from ssl_core.token_probe import Reading, outputs_of, tagged_features
 from tests.ssl_core import datasets
 
 FACTS = {"vocab_size": 40, "max_length": 32, "pad_id": 1, "mask_id": 32}
@@ -72,6 +73,33 @@ def test_all_layers_stand_side_by_side_and_the_last_is_the_encoders_output() -> 
     assert torch.equal(every[:, :, 64:], last)
     assert classifier_of(nets).linear.in_features == 96
     assert not torch.allclose(every[:, :, :32], every[:, :, 32:64])
+
+
+def test_neighbours_stand_beside_a_token_and_nothing_beyond_its_document() -> None:
+    _, nets = made(context=2)
+    view = batch().views[0]
+    assert isinstance(view, Tokens)
+    with torch.no_grad():
+        alone = nets.encoder.encode(view)
+        (wide,) = Reading(False, 2).pieces(nets.encoder, view)
+    size = int((view.segments[0] >= 0).sum())
+    assert wide.shape == (12, 20, 5 * 32)
+    assert torch.equal(wide[0, 5], alone[0, 3:8].flatten())
+    assert torch.equal(wide[0, size - 1], torch.cat([alone[0, size - 3 : size].flatten(), torch.zeros(64)]))
+    assert not wide[0, 0, :64].any()
+
+
+def test_rows_made_a_few_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, nets = made(mode="linear_probe", context=1, penalty=3.0)
+    one = batch()
+    task.begin(nets, [one])
+    whole, found = task.predict(nets, one), tagged_features(nets.encoder, [one, one], Reading(False, 1))
+    monkeypatch.setattr(token_probe, "AT_ONCE", 5 * 20 * 96)
+    assert torch.allclose(task.predict(nets, one)["probabilities"], whole["probabilities"], atol=1e-6)
+    again = tagged_features(nets.encoder, [one, one], Reading(False, 1))
+    assert torch.equal(again.rows, found.rows) and torch.equal(again.labels, found.labels)
+    assert torch.allclose(again.vectors, found.vectors)
+    assert int(again.rows.max()) == 23
 
 
 def test_unknown_tags_and_padding_do_not_move_loss_or_scores() -> None:
