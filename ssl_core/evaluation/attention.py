@@ -20,7 +20,8 @@ from ssl_core.encoders.vit import ViT
 from ssl_core.evaluation.samples import Show
 from ssl_core.layers import Attention, rotate
 
-_HEADS, _TOKENS = 6, 24
+_HEADS, _TOKENS, _WIDTH = 6, 24, 1536
+"""Of a table, at most: heads, tokens, and pixels of the pictures beside each other."""
 _CELL, _MARGIN, _LETTERS = 18, 110, 16
 """Pixels of a cell and of the margin for the tokens' names, and letters of a name, at most."""
 
@@ -92,7 +93,8 @@ def _tell_patches(encoder: ViT, pictures: Tensor, show: Show) -> None:
     # One by one: of a long spectrogram the whole table takes 70 MB.
     looks = [last_attention(encoder, picture[None])[:, :, asking, first:].mean(2) for picture in pictures]
     maps = torch.cat(looks).reshape(len(pictures), -1, *grid)
-    maps = torch.cat([maps.mean(1, keepdim=True), maps[:, :_HEADS]], 1).float()
+    heads = min(_HEADS, max(0, _WIDTH // wide - 2))
+    maps = torch.cat([maps.mean(1, keepdim=True), maps[:, :heads]], 1).float()
     dark, light = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
     maps = F.interpolate((maps - dark) / (light - dark).clamp(min=1e-12), size=(high, wide))
     # The table has one range, that of the pictures.

@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 
 from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Tokens
+from ssl_core.context import MemoryContext
 from ssl_core.encoders import build_encoder
 from ssl_core.encoders.transformer import Transformer
 from ssl_core.encoders.vit import ViT
-from ssl_core.evaluation.attention import heat_map, last_attention, weights
+from ssl_core.evaluation.attention import heat_map, last_attention, tell, weights
+from ssl_core.evaluation.samples import Show
 from ssl_core.layers import Attention, rotary_angles
 from tests.ssl_core import datasets
 from tests.ssl_core.evaluation.test_samples import shown
@@ -110,6 +112,21 @@ def test_a_run_on_patches_shows_where_they_look(tmp_path: Path, objective: str) 
     with Image.open(found["attention"]) as picture:
         # The picture, the mean and two heads, eightfold.
         assert picture.width == 4 * 8 * 8 and np.asarray(picture)[:, 64:].std() > 10
+
+
+def test_long_spectrograms_stand_beside_their_mean_map_alone(tmp_path: Path) -> None:
+    spec = {**ENCODERS["vit"], "patch_size": 16, "patch_stride": 10, "class_tokens": 2, "positions": "learned"}
+    facts = {"channels": 1, "size": 32, "height": 32, "width": 900}
+    encoder = build_encoder(EncoderSpec.model_validate(spec), facts).eval()
+    tell(encoder, (torch.randn(2, 1, 32, 900),), Show(MemoryContext(tmp_path), tmp_path, 1))
+    with Image.open(tmp_path / "samples" / "attention.png") as picture:
+        assert picture.size == (2 * 2 * 900, 2 * 2 * 32)
+
+
+def test_an_encoder_without_attention_shows_none(tmp_path: Path) -> None:
+    encoder = build_encoder(EncoderSpec.model_validate(ENCODERS["convnet"]), {"channels": 3, "size": 8}).eval()
+    tell(encoder, (torch.randn(2, 3, 8, 8),), Show(MemoryContext(tmp_path), tmp_path, 1))
+    assert not (tmp_path / "samples").exists()
 
 
 @pytest.mark.parametrize("objective", ["mlm", "next_token"])
