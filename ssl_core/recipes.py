@@ -7,7 +7,8 @@ Recipes, with what they cost (two CPU cores) and what to expect:
 
 * text, `cpu` queue: span contrast with one wide layer (`text-shallow`) and a vocabulary of up to 16,384, 128 pairs of
   spans a step; makes few-label classification work in minutes. Masked modelling with `text-tiny`, 32 rows of 256
-  tokens a step, needs far longer for that.
+  tokens a step, needs far longer for that. Denoising has a decoder beside it and, where whole documents are written,
+  logits at every token, so a step costs more.
 * image, `cpu`: a small conv net at the pictures' own size up to 64 px, 256 pictures a step, up to 3,000 steps; a linear
   probe of its features beats raw pixels well before the end (8 px digits, 5 labels a class: 0.92 after 80 steps, raw
   pixels 0.87).
