@@ -76,8 +76,8 @@ class Reading:
             raise TypeError("neighbours are of tokens")
         hidden = hidden.masked_fill(view.segments[:, :, None] < 0, 0.0)
         rows = max(1, AT_ONCE // (hidden.shape[1] * self.width(encoder)))
-        for part in hidden.split(rows):
-            padded = F.pad(part, (0, 0, self.context, self.context))
+        for start in range(0, len(hidden), rows):
+            padded = F.pad(hidden[start : start + rows], (0, 0, self.context, self.context))
             shifts = range(2 * self.context + 1)
             yield torch.cat([padded[:, shift : shift + hidden.shape[1]] for shift in shifts], dim=2)
 
