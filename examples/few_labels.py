@@ -85,6 +85,7 @@ EXPERIMENTS = {
         45,
         {"name": "mlm"},
         task={"name": "tagging"},
+        probe={"context": 8},  # the window of 17 residues that the baseline sees
         score=tag_accuracy,
         metric="Q3",
     ),
