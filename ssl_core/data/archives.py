@@ -30,6 +30,9 @@ MAX_TOTAL_BYTES = 256 * 2**30
 MAX_RATIO = 100
 SMALL = 2**20
 """A member, or an archive, that unpacks to less than this may be packed as tightly as it likes."""
+GZIP = b"\x1f\x8b"
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_JUNK = ("thumbs.db", "desktop.ini")
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError,
            ValueError)  # fmt: skip
@@ -71,6 +74,74 @@ def read_zip(path: Path, take: Callable[[str, IO[bytes]], None]) -> None:
             _check_zip(infos, archive.start_dir)
             for info in infos:
                 _hand_over(archive, info, take)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A file's name, its bytes as they are read, and how far into the upload that is.
+
+    Attributes:
+        name: as uploaded, or the path in an archive.
+        read: so many bytes; raises DataError `archive_invalid`, `archive_bomb`.
+        done: bytes of the upload that are behind it.
+    """
+
+    name: str
+    read: Callable[[int], bytes]
+    done: Callable[[], int]
+
+
+def streams(path: Path, name: str) -> Iterator[Stream]:
+    """An upload itself, called `name`; what it is the gzip of; or each file of a zip, junk aside, in its order.
+
+    A stream can be read until the next one is asked for. A zip is judged as by `members`.
+
+    Raises:
+        DataError: as `members`.
+    """
+    with path.open("rb") as file:
+        head = file.read(4)
+        file.seek(0)
+        if head.startswith(GZIP):
+            with gzip.open(file) as unpacked:
+                yield Stream(name, partial(_guarded, _Metered(unpacked, file), name), file.tell)
+        elif head.startswith(ZIP):
+            with _faults(name):
+                check_directory(path, MAX_ENTRIES)
+                archive = zipfile.ZipFile(file)
+                _check_zip(archive.infolist(), archive.start_dir)
+            yield from _zip_streams(archive, file)
+        else:
+            yield Stream(name, file.read, file.tell)
+
+
+def _zip_streams(archive: zipfile.ZipFile, file: IO[bytes]) -> Iterator[Stream]:
+    for info in archive.infolist():
+        if info.is_dir() or is_junk(info.filename):
+            continue
+        with _faults(info.filename):
+            member = archive.open(info)
+        with member:
+            yield Stream(info.filename, partial(_guarded, member, info.filename), file.tell)
+
+
+def _guarded(stream: _Metered | IO[bytes], name: str, size: int) -> bytes:
+    with _faults(name):
+        return stream.read(size)
+
+
+def zip_names(path: Path) -> list[str]:
+    """The files of a zip, junk aside, not yet judged. Raises DataError as `members` where it has no sound directory."""
+    with _faults(path.name):
+        check_directory(path, MAX_ENTRIES)
+        with zipfile.ZipFile(path) as archive:
+            return [one.filename for one in archive.infolist() if not (one.is_dir() or is_junk(one.filename))]
+
+
+def is_junk(name: str) -> bool:
+    """Whether it is a file that systems leave in archives, which nobody means to send."""
+    parts = name.split("/")
+    return parts[0] == "__MACOSX" or parts[-1].startswith(".") or parts[-1].lower() in _JUNK
 
 
 def _hand_over(archive: zipfile.ZipFile, info: zipfile.ZipInfo, take: Callable[[str, IO[bytes]], None]) -> None:

@@ -1,10 +1,14 @@
-"""Rows of FASTA files, streamed: a line `>name` begins a chain, the lines up to the next one spell it."""
+"""Rows of FASTA files, streamed: a line `>name` begins a chain, the lines up to the next one spell it.
+
+An upload is one such file, plain or packed with gzip, or a zip of several.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ssl_core.data.archives import Stream, streams
 from ssl_core.data.intake import Reading, Row, Upload
 from ssl_core.data.lines import lines
 from ssl_core.errors import DataError
@@ -46,38 +50,39 @@ class _Record:
 
 
 def read(upload: Upload, modality: type[Modality], column: str) -> Reading:
-    """Rows of a FASTA file, without labels; `column` takes the chain. A row is told by its number, not its name."""
+    """Rows of FASTA files, without labels; `column` takes the chain. A row is told by its number in its file, not by
+    its name. Raises DataError, while rows are read too, as `archives.streams`."""
     reading = Reading(modality, iter(()), total=upload.path.stat().st_size)
     reading.rows = _rows(upload, reading, column)
     return reading
 
 
 def _rows(upload: Upload, reading: Reading, column: str) -> Iterator[Row]:
-    for record in _records(upload, reading):
-        try:
-            content = reading.modality.from_row({column: record.letters()})
-        except DataError as error:
-            upload.bad.add(upload.name, record.number, error)
-            continue
-        yield Row(content, None, f"{upload.name}:{record.number}")
+    for stream in streams(upload.path, upload.name):
+        for record in _records(stream, reading):
+            try:
+                content = reading.modality.from_row({column: record.letters()})
+            except DataError as error:
+                upload.bad.add(stream.name, record.number, error)
+                continue
+            yield Row(content, None, f"{stream.name}:{record.number}")
 
 
-def _records(upload: Upload, reading: Reading) -> Iterator[_Record]:
+def _records(stream: Stream, reading: Reading) -> Iterator[_Record]:
     """Lines that begin with `;` are comments, as in the format's first description (Lipman and Pearson 1985)."""
     record: _Record | None = None
     count = 0
-    with upload.path.open("rb") as file:
-        for _, line in lines(file, _LONGEST_LINE):
-            reading.done = file.tell()
-            if line is not None and (line.startswith(b";") or not line.strip()):
-                continue
-            starts = line is not None and line.startswith(b">")
-            if starts and record is not None:
-                yield record
-            if starts or record is None:
-                count += 1
-                record = _Record(count, named=starts)
-            if not starts:
-                record.add(line)
+    for _, line in lines(stream, _LONGEST_LINE):
+        reading.done = stream.done()
+        if line is not None and (line.startswith(b";") or not line.strip()):
+            continue
+        starts = line is not None and line.startswith(b">")
+        if starts and record is not None:
+            yield record
+        if starts or record is None:
+            count += 1
+            record = _Record(count, named=starts)
+        if not starts:
+            record.add(line)
     if record is not None:
         yield record

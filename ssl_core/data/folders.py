@@ -13,12 +13,11 @@ from functools import cache
 from os.path import commonpath
 
 from ssl_core.data import contents, sniff
-from ssl_core.data.archives import MAX_MEMBER_BYTES, Member, members
+from ssl_core.data.archives import MAX_MEMBER_BYTES, Member, is_junk, members
 from ssl_core.data.intake import Reading, Row, Upload, clean_label
 from ssl_core.errors import DataError
 from ssl_core.modalities.base import Modality
 
-_JUNK = ("thumbs.db", "desktop.ini")
 _VOTERS = 20
 _UNSAFE = ("archive_invalid", "archive_bomb", "unsafe_archive")
 
@@ -66,16 +65,11 @@ def read(upload: Upload, kind: str, candidates: list[type[Modality]]) -> Reading
     return reading
 
 
-def _is_junk(name: str) -> bool:
-    parts = name.split("/")
-    return parts[0] == "__MACOSX" or parts[-1].startswith(".") or parts[-1].lower() in _JUNK
-
-
 def _survey(upload: Upload, kind: str, candidates: list[type[Modality]]) -> _Survey:
     found = _Survey(modality=candidates[0] if len(candidates) == 1 else None)
     votes: list[type[Modality]] = []
     for member in members(upload.path, kind):
-        if _is_junk(member.name):
+        if is_junk(member.name):
             continue
         folder, _, base = member.name.rpartition("/")
         if base in contents.NAMES:
@@ -104,7 +98,7 @@ def _chosen(votes: list[type[Modality]]) -> type[Modality]:
 def _files(upload: Upload, kind: str, reading: Reading) -> Iterator[Member]:
     """What is neither junk nor a table of contents, counted."""
     for member in members(upload.path, kind):
-        if not _is_junk(member.name) and member.name.rpartition("/")[2] not in contents.NAMES:
+        if not is_junk(member.name) and member.name.rpartition("/")[2] not in contents.NAMES:
             reading.done += 1
             yield member
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import IO
+from typing import Protocol
 
 _BLOCK = 2**20
 _BOM = b"\xef\xbb\xbf"
 
 
-def lines(file: IO[bytes], longest: int) -> Iterator[tuple[int, bytes | None]]:
+class Readable(Protocol):
+    """What gives its bytes in order, none at its end."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes."""
+
+
+def lines(file: Readable, longest: int) -> Iterator[tuple[int, bytes | None]]:
     """(number from 1, line with its end) of each line; None in place of one that is longer than `longest` bytes.
 
     Runs of blank lines are counted, not given.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import tarfile
 import zlib
 from pathlib import Path
 
+from ssl_core.data.archives import GZIP, ZIP, zip_names
 from ssl_core.data.pictures import kind_of
 from ssl_core.errors import DataError
 from ssl_core.modalities import MODALITIES
@@ -15,6 +15,7 @@ from ssl_core.modalities import MODALITIES
 _KINDS = (".txt", ".jsonl", ".csv", ".tsv", ".parquet", ".zip", ".tar", ".tar.gz")
 OWN = tuple(sorted({ending for one in MODALITIES.values() for ending in one.formats} - {*_KINDS, ".tgz"}))
 """Endings of text files that a modality reads by itself."""
+_PACKED = tuple(f"{ending}.gz" for ending in OWN)
 ALLOWED = ", ".join((*OWN, *_KINDS[:-1])) + " and .tar.gz"
 HEAD = 4096
 _NAMES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".txt": "txt"}
@@ -42,9 +43,9 @@ def kind(path: Path, name: str) -> str:
         raise DataError("empty_file", "the file is empty", name)
     if head.startswith(b"PAR1"):
         return "parquet"
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "zip"
-    if head.startswith(b"\x1f\x8b"):
+    if head.startswith(ZIP):
+        return _inside_zip(path)
+    if head.startswith(GZIP):
         return _inside_gzip(path, name)
     if _is_tar(head):
         return "tar"
@@ -61,7 +62,7 @@ def foreign(head: bytes) -> str | None:
     picture = kind_of(head)
     if picture is not None and picture != "BMP":  # two letters; text may begin with BM
         return f"a single {picture} picture; put pictures into a .zip or .tar"
-    if head.startswith((b"PK\x03\x04", b"\x1f\x8b")) or _is_tar(head):
+    if head.startswith((*ZIP, GZIP)) or _is_tar(head):
         return "an archive"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith((b"<svg", b"<?xml", b"<!DOCTYPE svg")) and b"<svg" in head:
@@ -72,12 +73,25 @@ def foreign(head: bytes) -> str | None:
 def _inside_gzip(path: Path, name: str) -> str:
     try:
         with gzip.open(path) as file:
-            inner = file.read(tarfile.BLOCKSIZE)
+            inner = file.read(HEAD)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError("archive_invalid", f"the gzip data is broken: {error}", name) from error
-    if not _is_tar(inner):
-        raise DataError("unsupported_type", f"gzip of something other than a tar; allowed: {ALLOWED}", name)
-    return "tar.gz"
+    if _is_tar(inner):
+        return "tar.gz"
+    if name.lower().endswith(_PACKED):
+        return _text_kind(inner, name[: -len(".gz")])
+    message = f"gzip of something other than a tar or {_PACKED[0]}; allowed: {ALLOWED}"
+    raise DataError("unsupported_type", message, name)
+
+
+def _inside_zip(path: Path) -> str:
+    """`zip`, but of files that a modality reads by itself their ending: such an archive is one upload of these."""
+    try:
+        names = zip_names(path)
+    except DataError:
+        return "zip"  # its reader says what is wrong with it
+    endings = ["." + name.rpartition(".")[2].lower() for name in names]
+    return endings[0][1:] if endings and set(endings) <= set(OWN) else "zip"
 
 
 def _is_tar(head: bytes) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +30,15 @@ from tests.ssl_core.uploads import take
 # vocab.txt of the published ESM-2 models.
 ESM2 = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>"]
 KINASE = "MENFQKVEKIGEGTYGVVYKARNKLTGEVVALKKIRLDTETEGVPSTAIREISLLKELNHPNIVKLLDVIHTENKLYLVFEFLHQDLKKFMDASALTGIPL"
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """Stored, not deflated."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return out.getvalue()
 
 
 def fasta(*chains: str) -> bytes:
@@ -90,6 +103,50 @@ def test_fasta_is_read_chain_by_chain_whatever_its_lines(tmp_path: Path, name: s
     assert [row["protein"] for row in made.rows] == ["MKVLAG", "MK", "MK"]
     assert [row["source"] for row in made.rows] == [f"{name}:{number}" for number in (1, 2, 3)]
     assert made.summary["modality"] == "protein" and made.summary["exact_duplicates"] == 1
+
+
+PACKED = {
+    "chains.fasta.gz": lambda: gzip.compress(fasta("MKVL", "LAGV")),
+    "chains.FA.GZ": lambda: gzip.compress(fasta("MKVL", "LAGV")),
+    "chains.zip": lambda: zipped({"a/one.fasta": fasta("MKVL"), "a/two.faa": fasta("LAGV")}),
+    "apple.zip": lambda: zipped({"one.fa": fasta("MKVL", "LAGV"), "__MACOSX/._one.fa": b"\x00\x05"}),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_fasta_is_read_from_gzip_and_zip_as_it_is_bare(tmp_path: Path, name: str) -> None:
+    made = take(tmp_path, name, PACKED[name]())
+    assert [row["protein"] for row in made.rows] == ["MKVL", "LAGV"]
+    assert made.summary["modality"] == "protein"
+
+
+def test_a_bad_chain_of_a_zip_is_named_by_its_file_and_its_row_there(tmp_path: Path) -> None:
+    made = take(tmp_path, "a.zip", zipped({"one.fa": fasta("MKV", "LAG"), "two.fa": fasta("MKV", "M7")}))
+    assert made.errors == [("two.fa", 2, "invalid_residue")]
+
+
+def test_a_zip_of_fasta_and_other_files_is_no_upload_of_proteins(tmp_path: Path) -> None:
+    mixed = zipped({"one.fa": fasta("MKV"), "two.txt": b"a text"})
+    with pytest.raises(DataError) as caught:
+        take(tmp_path, "a.zip", mixed, modality="protein")
+    assert caught.value.code == "unsupported_type"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "code"),
+    [
+        ("a.fasta.gz", lambda: gzip.compress(fasta(*[KINASE] * 200))[:-40], "archive_invalid"),
+        ("a.fasta.gz", lambda: gzip.compress(b">one\n" + b"\n" * 80 * 2**20), "archive_bomb"),
+        ("a.zip", lambda: zipped({"../one.fa": fasta("MKV")}), "unsafe_archive"),
+        ("a.zip", lambda: zipped({"one.fa": fasta(KINASE)}).replace(b"MENFQ", b"MENFA"), "archive_invalid"),
+        ("a.txt.gz", lambda: gzip.compress(b"one text\n"), "unsupported_type"),
+    ],
+    ids=["cut", "bomb", "climbs out", "flipped bytes", "no FASTA"],
+)
+def test_a_broken_or_unsafe_package_is_refused(tmp_path: Path, name: str, data: Callable[[], bytes], code: str) -> None:
+    with pytest.raises(DataError) as caught:
+        take(tmp_path, name, data())
+    assert caught.value.code == code
 
 
 def test_a_bad_chain_is_named_by_row_and_letter_and_the_others_are_kept(tmp_path: Path) -> None:
