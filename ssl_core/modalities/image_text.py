@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 _SMALL_POOL = 100_000_000
 """Characters."""
-_OFTEN_READ = 100_000
-"""Pairs; a recipe reads a smaller pool several times over, and its captions would be learned by heart."""
 
 
 class ImageTextModality(Modality):
@@ -118,14 +116,11 @@ class ImageTextModality(Modality):
     def suited(cls, dataset: DatasetFacts) -> ImageTextModality:
         """Pictures of their own size up to 32 px, a vocabulary that the texts can fill, one case in a small pool.
 
-        Larger ones cost their area in time. Tokens of a pool that is read often are left out at random, or its captions
-        are learned by heart: of 2,235 named pictograms, ten passes find four in five partners within the batch, but
-        those of 266 new concepts no better than after seven.
+        Larger ones cost their area in time.
         """
         side = max(8, min(32, dataset.width, dataset.height))
         size = max(512, min(16_384, dataset.characters // 40 // 512 * 512))
-        left_out = 0.3 if dataset.rows < _OFTEN_READ else 0.0
-        known = {"size": side, "channels": dataset.channels or 3, "vocab_size": size, "text_dropout": left_out}
+        known = {"size": side, "channels": dataset.channels or 3, "vocab_size": size}
         return cls.model_validate({**known, "lowercase": dataset.characters < _SMALL_POOL})
 
     @classmethod

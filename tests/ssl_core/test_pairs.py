@@ -167,14 +167,6 @@ def test_towers_that_do_not_fit_are_refused_by_name(fields: dict[str, Any], told
         EncoderSpec.model_validate({**BACKBONES["pair-tiny"].model_dump(), **fields})
 
 
-def test_a_small_pool_s_recipe_leaves_out_tokens_and_a_large_one_s_does_not() -> None:
-    small = DatasetFacts(
-        id="ds_1", modality="image_text", rows=3000, characters=60_000, width=32, height=32, channels=3
-    )
-    large = small.model_copy(update={"rows": 1_000_000})
-    assert [ImageTextModality.suited(facts).text_dropout for facts in (small, large)] == [0.3, 0.0]
-
-
 def paired(dropout: float, name: str = "pair", seed: int = 0) -> Tokens:
     """The texts of a view: 400 of 1 to 8 tokens, five of them of one."""
     modality = ImageTextModality(size=8, text_dropout=dropout)
