@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ssl_core.backbones import EncoderSpec
 from ssl_core.dropout import Dropout, drop
+from ssl_core.short_attention import attend_short, pays
 
 
 def rotary_angles(positions: Tensor, head_dim: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -120,6 +121,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, d
     grouped = groups > 1
     if dropout > 0 and q.device.type == "cpu" and not torch.compiler.is_compiling():
         return _attend_dropping(q, k, v, mask, causal, dropout)
+    if mask is None and not causal and not grouped and pays(q, k):
+        return attend_short(q, k, v)
     if grouped and mask is not None and q.device.type != "cpu":
         # No fused kernel of a GPU takes groups and a mask.
         k, v, grouped = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1), False

@@ -70,8 +70,8 @@ def _asked(layer: nn.Module, x: Tensor, count: int) -> Tensor:
     attention, normed = layer.attention, layer.attention_norm(x)
     own, head = attention.heads * attention.head_dim, attention.head_dim
     weight, bias = attention.qkv.weight, attention.qkv.bias
-    queries = F.linear(normed[:, -count:], weight[:own], bias[:own]).unflatten(2, (-1, head))
-    keys, values = F.linear(normed, weight[own:], bias[own:]).unflatten(2, (-1, head)).chunk(2, 2)
+    queries = F.linear(normed[:, -count:], weight[:own], bias[:own]).view(len(x), count, -1, head)
+    keys, values = F.linear(normed, weight[own:], bias[own:]).view(*x.shape[:2], -1, head).chunk(2, 2)
     q, k, v = (part.transpose(1, 2) for part in (queries, keys, values))
     seen = attend(q, k, v, None, False, 0.0).transpose(1, 2).flatten(2)
     x = x[:, -count:] + attention.out(seen)

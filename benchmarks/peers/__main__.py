@@ -107,6 +107,16 @@ def compare(row: Row, sides: _Sides, options: argparse.Namespace) -> Json:
     return found | summary(rounds, sides)
 
 
+def profiled(row: Row, sides: _Sides, options: argparse.Namespace) -> Json:
+    """Where the time of a row goes for us and for the peer, one more run of each."""
+    peer = [options.python, str(Path(__file__).with_name("shares.py")), *sides["default"][1:]]
+    ours = last_line([*sides["ours"], "--profile"], Path.cwd(), options)
+    return {
+        "row": row.name,
+        "profile": {"ours": ours["shares"], "peer": last_line(peer, Path.cwd(), options)["shares"]},
+    }
+
+
 def _shown(command: list[str]) -> str:
     """A command without this machine's folders."""
     return shlex.join(Path(word).name if word.startswith("/") else word for word in command[1:])
@@ -167,6 +177,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--python", required=True, help="a Python that has the peers installed")
     parser.add_argument("--rows", default=",".join(BY_NAME), help=f"of {', '.join(BY_NAME)}")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--profile", action="store_true", help="and where the time goes; alone with --rounds 0")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run of one side")
     parser.add_argument("--data", type=Path, help="the kit's data, where it is made already")
@@ -195,7 +206,10 @@ def main() -> int:
         failed = 0
         for wanted in options.rows.split(","):
             row = BY_NAME[wanted]
-            found: dict[str, Any] = compare(row, sides_of(row, data, work.resolve(), options), options)
+            sides = sides_of(row, data, work.resolve(), options)
+            found: dict[str, Any] = compare(row, sides, options) if options.rounds else {"row": row.name}
+            if options.profile and "default" in sides:
+                found |= profiled(row, sides, options)
             failed += "error" in found
             # After each row, so that an interrupted call keeps what it has.
             write(options.out, found | ({"remark": options.remark} if options.remark else {}), device_name(gpu=False))

@@ -25,6 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.engine import engine
 from benchmarks.peers.rows import BY_NAME, Json, Row
+from benchmarks.peers.shares import shares
 from ssl_core.backbones import BACKBONES, EncoderSpec
 from ssl_core.batch import Tokens
 from ssl_core.context import MemoryContext, Stopped, StopReason
@@ -58,11 +59,13 @@ class Clock(MemoryContext):
             raise Stopped("cancel")
         return None
 
-    def tell(self) -> None:
-        """The operators that took longest, to the error stream."""
-        if self.profile is not None:
-            self.profile.stop()
-            print(self.profile.key_averages().table("self_cpu_time_total", row_limit=25), file=sys.stderr)
+    def tell(self) -> Json:
+        """The operators that took longest, to the error stream; `shares` by their kind."""
+        if self.profile is None:
+            return {}
+        self.profile.stop()
+        print(self.profile.key_averages().table("self_cpu_time_total", row_limit=25), file=sys.stderr)
+        return {"shares": shares(self.profile, self.marks[-1][0] - self.marks[self.warmup][0])}
 
 
 def dataset(row: Row, data: Path, work: Path) -> Path:
@@ -164,13 +167,13 @@ def measure(row: Row, options: argparse.Namespace) -> Json:
             read_only(loader, clock)
         else:
             parameters = learn(spec, source, row.ours.get("vocabulary", 0), loader, clock)
-    clock.tell()
+    told = clock.tell()
     first, last = clock.marks[options.warmup], clock.marks[-1]
     counted = real(loader, range(options.warmup, options.steps), modality)
     return {
         "value": counted / (last[0] - first[0]), "cpu_value": counted / (last[1] - first[1]), "counted": counted,
         "wall_s": last[0] - first[0], "cpu_s": last[1] - first[1], "params": parameters, "precision": spec.precision,
-        "dropout": spec.backbone.dropout if spec.backbone else 0.0,
+        "dropout": spec.backbone.dropout if spec.backbone else 0.0, **told,
     }  # fmt: skip
 
 

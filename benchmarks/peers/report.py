@@ -22,12 +22,16 @@ and is unsure where they disagree.
 
 
 def write(out: Path, found: Json, device: str) -> None:
-    """Put a row into `peers_cpu.json`, in place of its older self, and write the table beside it."""
+    """Put a row into `peers_cpu.json`, in place of its older self, and write the table beside it.
+
+    A row without a title, a profile alone, joins its older self.
+    """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "peers_cpu.json"
     kept: Json = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     kept["device"] = device
-    kept["rows"] = {**kept["rows"], found["row"]: found}
+    older = kept["rows"].get(found["row"], {})
+    kept["rows"][found["row"]] = {**(older if "title" not in found else {}), **found}
     path.write_text(json.dumps(kept, indent=1) + "\n")
     (out / "peers_cpu.md").write_text(table(kept))
 
@@ -41,7 +45,20 @@ def table(kept: Json) -> str:
     remarks = sorted({row["remark"] for row in rows.values() if row.get("remark")})
     notes = [f"- {row['title']}: {row['note']}" for row in rows.values() if row["note"]]
     head = f"# Us and the peers\n\nDevice: {kept['device']}.\n\n" + "".join(f"{remark}\n\n" for remark in remarks)
-    return head + _HEAD + "\n".join(lines) + "\n" + _FOOT + "\n" + "\n".join(notes) + "\n"
+    told = [_profile(row["title"], row["profile"]) for row in rows.values() if row.get("profile")]
+    profiles = ["", "## Where the time goes", "", *told] if told else []
+    return head + _HEAD + "\n".join(lines) + "\n" + _FOOT + "\n" + "\n".join(notes + profiles) + "\n"
+
+
+def _profile(title: str, profile: Json) -> str:
+    """One line: the greatest shares of our time and of the peer's as it comes, in percent."""
+    sides = (
+        f"{side}: " + ", ".join(f"{name} {100 * share:.0f}" for name, share in list(profile[side].items())[:7])
+        for side in ("ours", "peer")
+    )
+    return (
+        f"- {title} (percent of a step). " + ". ".join(sides).replace("ours:", "Ours:").replace("peer:", "Peer:") + "."
+    )
 
 
 def _lines(row: Json) -> list[str]:
