@@ -44,21 +44,27 @@ def table(kept: Json) -> str:
         lines += _memory(rows[MEMORY[2]])
     remarks = sorted({row["remark"] for row in rows.values() if row.get("remark")})
     notes = [f"- {row['title']}: {row['note']}" for row in rows.values() if row["note"]]
-    head = f"# Us and the peers\n\nDevice: {kept['device']}.\n\n" + "".join(f"{remark}\n\n" for remark in remarks)
-    told = [_profile(row["title"], row["profile"]) for row in rows.values() if row.get("profile")]
+    days = " and ".join(sorted({row["date"] for row in rows.values() if "date" in row}))
+    command = "python -m benchmarks.peers --peers PEERS --python PEERS_VENV/bin/python --profile"
+    measured = f"Measured on {days} by `{command}`; each side's own command is in peers_cpu.json.\n\n"
+    head = (
+        f"# Us and the peers\n\nDevice: {kept['device']}.\n\n"
+        + measured
+        + "".join(f"{remark}\n\n" for remark in remarks)
+    )
+    told = [_profile(row) for row in rows.values() if row.get("profile")]
     profiles = ["", "## Where the time goes", "", *told] if told else []
     return head + _HEAD + "\n".join(lines) + "\n" + _FOOT + "\n" + "\n".join(notes + profiles) + "\n"
 
 
-def _profile(title: str, profile: Json) -> str:
-    """One line: the greatest shares of our time and of the peer's as it comes, in percent."""
-    sides = (
-        f"{side}: " + ", ".join(f"{name} {100 * share:.0f}" for name, share in list(profile[side].items())[:7])
-        for side in ("ours", "peer")
-    )
-    return (
-        f"- {title} (percent of a step). " + ". ".join(sides).replace("ours:", "Ours:").replace("peer:", "Peer:") + "."
-    )
+def _profile(row: Json) -> str:
+    """The greatest shares of our time and of the peer's as it comes, in percent, and what a reader made of them."""
+    told = [
+        f"{name}: " + ", ".join(f"{kind} {100 * share:.0f}" for kind, share in list(row["profile"][side].items())[:7])
+        for name, side in (("Ours", "ours"), ("Peer", "peer"))
+    ]
+    why = f" {row['why']}." if row.get("why") else ""
+    return f"- {row['title']} (percent of a step). {'. '.join(told)}.{why}"
 
 
 def _lines(row: Json) -> list[str]:
