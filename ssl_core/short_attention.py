@@ -42,7 +42,7 @@ class _Short(torch.autograd.Function):
         q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
         weights = _scaled(q, k.transpose(1, 2), ctx.factor).softmax(-1)
         ctx.save_for_backward(q, k, v, weights)
-        return torch.bmm(weights, v).unflatten(0, ctx.heads)
+        return torch.bmm(weights, v).view(*ctx.heads, q.shape[1], -1)
 
     @staticmethod
     @once_differentiable
@@ -56,4 +56,4 @@ class _Short(torch.autograd.Function):
             _scaled(of_scores.transpose(1, 2), q, ctx.factor),
             torch.bmm(weights.transpose(1, 2), gradient),
         )
-        return tuple(part.unflatten(0, ctx.heads) for part in parts)
+        return tuple(part.view(*ctx.heads, *part.shape[1:]) for part in parts)
