@@ -39,6 +39,8 @@ def plan(
     """
     dataset = datasets.facts(session, project_id, spec.dataset, "dataset")
     base = models.facts(session, project_id, spec.model, "model")
+    if spec.public_model is not None:
+        models.facts(session, project_id, spec.public_model, "public_model")
     rows = spec.task.labels(dataset)
     named = spec.test_dataset, "test_dataset"
     found = planning.check_labelled(session, project_id, named, dataset.modality, spec.task)

@@ -144,7 +144,8 @@ class AttentionPool(nn.Module):
         query = F.linear(self.query, weight[:width], bias[:width]).expand(x.shape[0], 1, width)
         keys, values = F.linear(x, weight[width:], bias[width:]).chunk(2, dim=2)
         q, k, v = (
-            part.unflatten(2, (self.heads, width // self.heads)).transpose(1, 2) for part in (query, keys, values)
+            part.reshape(*part.shape[:2], self.heads, width // self.heads).transpose(1, 2)
+            for part in (query, keys, values)
         )
         seen = self.out(attend(q.to(k.dtype), k, v, None, False, 0.0).transpose(1, 2).flatten(1))
         found: Tensor = seen + self.feed_forward(self.norm(seen))

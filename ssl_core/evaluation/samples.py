@@ -53,8 +53,9 @@ class Show:
         return " ".join(" ".join(part for part in parts if part).split())
 
     def text(self, name: str, lines: list[str], caption: str) -> None:
-        """Keep a text."""
-        (self._folder() / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+        """Keep a text: each of `lines` on one line, with `⏎` where a document breaks its own."""
+        told = "\n".join("⏎".join(line.splitlines()) for line in lines)
+        (self._folder() / f"{name}.txt").write_text(told, encoding="utf-8")
         self._tell(name, f"{name}.txt", "text/plain", caption)
 
     def pictures(self, name: str, columns: list[Tensor], caption: str) -> None:

@@ -247,12 +247,12 @@ def test_a_lost_inference_role_is_503_until_it_is_back(serving: Serving, tmp_pat
 
 def test_a_slow_model_holds_up_nothing_else(serving: Serving) -> None:
     heavy = {"model": serving.models["text"], "input": ["bread oven salt " * 30] * 2048}
-    busy = threading.Thread(target=lambda: serving.client.post("/v1/embeddings", json=heavy))
+    busy = threading.Thread(target=lambda: serving.client.post("/v1/embeddings", json=heavy, timeout=300))
     busy.start()
     waits = []
     while busy.is_alive():
         began = time.monotonic()
-        assert httpx2.get(f"{serving.url}/healthz").status_code == 200
+        assert httpx2.get(f"{serving.url}/healthz", timeout=30).status_code == 200
         waits.append(time.monotonic() - began)
         time.sleep(0.02)
     busy.join()

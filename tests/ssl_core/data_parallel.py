@@ -36,7 +36,8 @@ def gradients(made: Made) -> tuple[float, dict[str, Tensor]]:
     made.nets.double().zero_grad(set_to_none=True)
     step = distributed.wrap(TrainStep(made.learner, made.nets))
     views = tuple(exact(view) for view in made.batch.views)
-    loss = step(Batch(views, made.batch.seeds, made.batch.labels))["loss"]
+    targets = {name: t.double() if t.is_floating_point() else t for name, t in made.batch.targets.items()}
+    loss = step(Batch(views, made.batch.seeds, made.batch.labels, targets))["loss"]
     loss.backward()
     shared = float(distributed.mean(loss.detach()))
     return shared, {name: p.grad.clone() for name, p in made.nets.named_parameters() if p.grad is not None}

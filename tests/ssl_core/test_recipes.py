@@ -38,6 +38,8 @@ MAY_BE_NONE = {
     "suffix",
     "model",
     "validation_dataset",
+    "test_dataset",
+    "labels",
     "probe",
     "steps",
     "epochs",
