@@ -139,6 +139,23 @@ def entropy(probabilities: Tensor) -> Tensor:
     return each.sum(-1)
 
 
+def class_loss(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy, each sample weighed by its class, as `torch.nn.functional.cross_entropy` of the whole batch:
+    also where processes that share the batch have different weights in all.
+
+    Args:
+        logits: (N, C).
+        labels: (N,) int64; -1 is left out.
+        weights: (C,) of each class.
+        smoothing: of the labels, 0 to 1.
+    """
+    total = F.cross_entropy(
+        logits, labels, weight=weights, ignore_index=-1, label_smoothing=smoothing, reduction="sum"
+    )
+    counted = torch.where(labels >= 0, weights[labels.clamp(min=0)], 0.0).sum()
+    return total / mean(counted).clamp(min=1e-9)
+
+
 def vocabulary_loss(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:

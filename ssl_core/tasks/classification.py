@@ -99,17 +99,14 @@ class Classification(Task):
 
     def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of (B,) labels; also the training `accuracy`."""
-        import torch.nn.functional as F
-
         from ssl_core.heads import classifier_of
+        from ssl_core.losses import class_loss
 
         if batch.labels is None:
             raise ValueError("classification needs labels")
         head = classifier_of(nets)
         logits = head(nets.encoder(batch.views[0]))
-        loss = F.cross_entropy(
-            logits, batch.labels, weight=head.class_weights, label_smoothing=self.label_smoothing
-        )
+        loss = class_loss(logits, batch.labels, head.class_weights, self.label_smoothing)
         return {"loss": loss, "accuracy": (logits.detach().argmax(1) == batch.labels).float().mean()}
 
     def predict(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:

@@ -90,17 +90,13 @@ class Tagging(Task):
 
     def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """Mean cross-entropy of the tagged tokens of the batch; also the training `accuracy`."""
-        import torch.nn.functional as F
-
         from ssl_core.heads import classifier_of
+        from ssl_core.losses import class_loss
         from ssl_core.token_probe import aligned
 
         each = self._reading().logits(nets, batch.views[0])
         logits, known = each.flatten(0, 1), aligned(batch.targets["tags"], each.shape[1]).flatten()
-        weights = classifier_of(nets).class_weights
-        loss = F.cross_entropy(
-            logits, known, weight=weights, ignore_index=-1, label_smoothing=self.label_smoothing
-        )
+        loss = class_loss(logits, known, classifier_of(nets).class_weights, self.label_smoothing)
         judged = known >= 0
         right = (logits.detach().argmax(1) == known) & judged
         return {"loss": loss, "accuracy": right.sum() / judged.sum().clamp(min=1)}

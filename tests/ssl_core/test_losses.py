@@ -154,3 +154,17 @@ def test_a_contrastive_loss_is_not_computed_in_bf16(ours: Any, half: bool) -> No
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     found, wanted = torch.autograd.grad(loss, sides)[0], torch.autograd.grad(expected, exact)[0]
     assert (found.double() - wanted).norm() < (4e-3 if half else 1e-5) * wanted.norm()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_class_loss_is_torchs_weighted_mean_with_its_gradient(smoothing: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(7, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    labels, weights = torch.tensor([0, 2, -1, 1, 1, 0, -1]), torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
+    ours = losses.class_loss(logits, labels, weights, smoothing)
+    reference = torch.nn.functional.cross_entropy(
+        logits, labels, weight=weights, ignore_index=-1, label_smoothing=smoothing
+    )
+    torch.testing.assert_close(ours, reference)
+    torch.testing.assert_close(*(torch.autograd.grad(each, logits)[0] for each in (ours, reference)))
+    assert losses.class_loss(logits.detach(), torch.full((7,), -1), weights).item() == 0.0
