@@ -147,6 +147,7 @@ class _Start:
     facts: dict[str, Any]
     tokenizer: Path | None
     backbone: Any
+    folder: Path
 
 
 def _open(order: RunOrder, spec: FinetuneSpec, base: BaseModel | None, context: RunContext) -> _Start:
@@ -161,7 +162,7 @@ def _open(order: RunOrder, spec: FinetuneSpec, base: BaseModel | None, context: 
     # What the encoder was built with, but the stored size of these pictures.
     facts = source.facts if base is None else {**base.facts, **{k: v for k, v in source.facts.items() if k == "side"}}
     known = labelled(spec.task, source, facts, folder)
-    return _Start(known, modality, facts, tokenizer if tokenizer.exists() else None, backbone)
+    return _Start(known, modality, facts, tokenizer if tokenizer.exists() else None, backbone, folder)
 
 
 def _splits(order: RunOrder, spec: FinetuneSpec, start: _Start, context: RunContext) -> tuple[Split, Split]:
@@ -176,7 +177,7 @@ def _splits(order: RunOrder, spec: FinetuneSpec, start: _Start, context: RunCont
         context.emit("message", level="info", code="rows_drawn", message=text)
     if spec.validation_dataset is not None:
         other = _beside(order, spec, start, (spec.validation_dataset, "validation_dataset"), context)
-        return Split(source, modality, chosen), other
+        return Split(source, modality, chosen, start.folder), other
     only = np.full_like(labels, -1)
     only[chosen] = labels[chosen]
     kept, held = stratified(only, spec.validation_fraction or 0.0, spec.seed)
@@ -186,7 +187,7 @@ def _splits(order: RunOrder, spec: FinetuneSpec, start: _Start, context: RunCont
             "least): all of them train for the whole budget without early stopping, and scores are of these rows"
         )
         context.emit("message", level="info", code="no_holdout", message=text)
-    return Split(source, modality, kept), Split(source, modality, held)
+    return Split(source, modality, kept, start.folder), Split(source, modality, held, start.folder)
 
 
 def _beside(
@@ -201,4 +202,4 @@ def _beside(
     if not len(known):
         text = f"no row of it has one of the training labels ({', '.join(classes[:20])})"
         raise SpecError("no_classes", text, param)
-    return Split(other, start.modality, known)
+    return Split(other, start.modality, known, folder)

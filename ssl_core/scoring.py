@@ -17,19 +17,24 @@ from ssl_core.data.restated import Restated
 from ssl_core.durable import write_json
 from ssl_core.errors import SpecError
 from ssl_core.evaluation.features import plain_batches
+from ssl_core.evaluation.samples import Show
 from ssl_core.modalities.base import Modality, Source
 from ssl_core.nets import Nets
 from ssl_core.targets import TARGETS
 from ssl_core.tasks.base import Task
 
+_SHOWN = 8
+"""Samples that a task's own pictures and texts are made of."""
+
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled samples of a source."""
+    """Labelled samples of a source; `folder` is where it was prepared."""
 
     source: Restated
     modality: Modality
     indices: NDArray[np.int64]
+    folder: Path
 
     def truth(self) -> dict[str, Tensor]:
         """What they are labelled with, first dimension len(indices); see `Task.metrics`."""
@@ -81,14 +86,26 @@ def labelled(
 
 
 def score(task: Task, nets: Nets, split: Split, context: RunContext, step: int) -> dict[str, float]:
-    """The task's metrics on a split, and a `sample` with the confusion matrix (up to 100 classes)."""
+    """The task's metrics on a split; `sample`s: the confusion matrix (up to 100 classes) and what the task shows."""
     context.emit("stage", stage="evaluating")
     nets.eval()
     outputs, truth = predictions(task, nets, split), split.truth()
     calls = task.calls(outputs, truth)
     if calls is not None and distributed.is_main():
         show_confusion(calls, split.source.classes, context, step)
+    if distributed.is_main():
+        show_samples(task, nets, split, context, step)
     return dict(sorted(task.metrics(outputs, truth).items()))
+
+
+@torch.no_grad()
+def show_samples(task: Task, nets: Nets, split: Split, context: RunContext, step: int) -> None:
+    """What the task shows of a few samples that are spread over the split."""
+    places = np.unique(np.linspace(0, len(split.indices) - 1, _SHOWN).round().astype(np.int64))
+    device = next(nets.parameters()).device
+    with distributed.alone():
+        for _, batch in plain_batches(split.source, split.modality, split.indices[places], device):
+            task.samples(nets, batch, split.source.classes, Show(context, split.folder, step))
 
 
 def show_confusion(calls: tuple[Tensor, Tensor], classes: list[str], context: RunContext, step: int) -> None:

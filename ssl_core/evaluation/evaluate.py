@@ -17,7 +17,7 @@ from ssl_core.data.cache import prepared
 from ssl_core.durable import committed, write_json
 from ssl_core.errors import SpecError
 from ssl_core.evaluation_spec import EvaluateSpec
-from ssl_core.scoring import Split, labelled, predictions, show_confusion
+from ssl_core.scoring import Split, labelled, predictions, show_confusion, show_samples
 from ssl_core.spec import RunOrder
 from ssl_core.tasks.base import Task
 
@@ -46,6 +46,7 @@ def run(order: RunOrder, spec: EvaluateSpec, context: RunContext) -> dict[str, A
     if calls is not None:
         show_confusion(calls, split.source.classes, context, 0)
         table = class_table(*calls, split.source.classes)
+    show_samples(task, nets, split, context, 0)
     dataset = Path(order.datasets[spec.dataset])
     worst = _worst(task.likelihood(outputs, truth), split, spec.worst_rows)
     with committed(context.workdir / "artifact") as folder:
@@ -74,7 +75,7 @@ def _split(
     if not len(indices):
         text = f"no row of it has one of the model's labels ({', '.join(model.classes[:20])})"
         raise SpecError("no_classes", text, "dataset")
-    return Split(known, modality, indices)
+    return Split(known, modality, indices, shards)
 
 
 def class_table(called: Tensor, true: Tensor, classes: list[str]) -> list[dict[str, Any]]:

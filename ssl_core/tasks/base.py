@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
+    from ssl_core.evaluation.samples import Show
     from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
     from ssl_core.spec import DatasetFacts, TargetFacts
@@ -116,6 +117,9 @@ class Task(Value):
     def marked(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What `answer` needs of labelled samples beside `outputs`; of served ones `served` has given it."""
         return {}
+
+    def samples(self, nets: Nets, batch: Batch, classes: list[str], show: Show) -> None:
+        """Show what was found beside what is true: a few labelled samples, plain views, nets in evaluation mode."""
 
     def answer(self, outputs: dict[str, Tensor], row: int, classes: list[str]) -> dict[str, Any]:
         """What the predictions endpoint says of one sample."""
