@@ -204,9 +204,10 @@ def _finetune(spec: FinetuneSpec, dataset: DatasetFacts, modality: Modality, bac
         # A probe is solved, not stopped early: it has no use for labels held out.
         probe = getattr(spec.task, "mode", "") == "linear_probe"
         fraction = 0.0 if probe or spec.validation_dataset is not None else 0.2
-    labelled = spec.task.labels(dataset).rows
+    task = spec.task
+    labelled = task.labels(dataset).rows
     kept = max(2, round(labelled * (1 - fraction)))
-    batch = _batch_size(spec.batch_size, 32, labelled)
+    batch = _batch_size(spec.batch_size, task.usual_batch, labelled)
     budget = spec.budget or Budget(steps=max(100, min(3_000, math.ceil(40 * kept / batch))))
     filled = _training(spec, modality, backbone) | {
         "batch_size": batch,
@@ -220,12 +221,12 @@ def _finetune(spec: FinetuneSpec, dataset: DatasetFacts, modality: Modality, bac
 
 
 def _training(spec: PretrainSpec | FinetuneSpec, modality: Modality, backbone: EncoderSpec) -> dict[str, Any]:
-    """The learning rate; a pretrained encoder is tuned at a tenth of it."""
+    """The learning rate; a pretrained encoder is tuned at the share that the task names."""
     rate = spec.optimizer.learning_rate
     if rate is None:
         rate = _usual_rate(backbone)
         if isinstance(spec, FinetuneSpec) and spec.model is not None and spec.initialization == "pretrained":
-            rate = round(rate / 10, 7)
+            rate = round(rate * spec.task.pretrained_rate, 7)
     return {"optimizer": spec.optimizer.model_copy(update={"learning_rate": rate})}
 
 

@@ -36,6 +36,10 @@ class Task(Value):
     """What it learns from: `label`, the rows' classes, or a name of `ssl_core.targets`."""
     least_classes: ClassVar[int] = 2
     """That a dataset must have; 0 where the target has no classes."""
+    usual_batch: ClassVar[int] = 32
+    """Samples in a step where the user names no number."""
+    pretrained_rate: ClassVar[float] = 0.1
+    """The learning rate of a pretrained encoder with its head, as a share of that of a fresh one."""
     best_metric: ClassVar[str]
     """The held-out metric that early stopping watches; higher is better."""
 

@@ -115,8 +115,13 @@ def protein_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: i
         [None if place % 9 == 0 else "G" if letter in "GPS" else "X" for place, letter in enumerate(chain)]
         for chain in chains
     ]
+    # Residues of one letter of each kind touch.
+    sticky = [[place for place, letter in enumerate(chain) if letter in "AGV"] for chain in chains]
+    contacts = [[end for i in row for j in row if j - i >= 6 for end in (i, j)] for row in sticky]
     columns = {"protein": chains, "label": pa.array(kept, pa.string()), "source": sources, "tags": tags}
-    known = {"modality": "protein", "characters": sum(map(len, chains)), "targets": {"tags": tallied(tags)}}
+    columns["contacts"] = pa.array(contacts, pa.list_(pa.int32()))
+    targets = {"tags": tallied(tags), "contacts": {"rows": rows}}
+    known = {"modality": "protein", "characters": sum(map(len, chains)), "targets": targets}
     return write_dataset(folder, columns, known)
 
 

@@ -43,7 +43,8 @@ class Case:
 
     def spec(self, **fields: Any) -> dict[str, Any]:
         """A spec for the toy dataset."""
-        learner = {"objective": {"name": self.name}} if self.kind == "pretrain" else {"task": {"name": self.name}}
+        chosen = {"name": self.name, **LEARNERS.get(self.name, {})}
+        learner = {"objective": chosen} if self.kind == "pretrain" else {"task": chosen}
         shape = {"modality": self.settings(), "backbone": self.backbone()}
         common = {"dataset": "ds_toy", **shape, "batch_size": 8, "seed": 5}
         return {"type": self.kind, **learner, **common, **fields}

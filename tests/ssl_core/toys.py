@@ -33,6 +33,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
     # Normalised patches of noisy toys are all noise: nothing to learn by heart in a few steps.
     "mae": {"normalise": False},
     "masked_spectrogram": {"normalise": False},
+    "contacts": {"channels": 8, "blocks": 2},
 }
 """Hyperparameters that toys need, by the learner's name; the rest are the defaults."""
 SHAPES: dict[str, dict[str, Any]] = {"next_token": {"attention": "causal", "embedding_norm": False}}
