@@ -3,7 +3,9 @@
     python -m examples.few_labels 20newsgroups --data ../shared/data
     python -m examples.few_labels cifar10 --data ../shared/data --sizes 10 50 --minutes 35
     python -m examples.few_labels cifar10 --data ../shared/data --objective mae --arms probe --minutes 3
-    python -m examples.few_labels secondary_structure --data ../shared/data --sizes 100 --arms probe
+    python -m examples.few_labels secondary_structure contacts gb1 --data ../shared/data --seeds 1
+
+Sets that are pretrained alike on one pool share the pretraining, where they are named in one call.
 
 The data folder holds, for each set, an unlabelled pool, labelled sets `train_N` of N items per class (of proteins: N
 items in all) and a `test` set,
@@ -28,11 +30,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from examples.arms import Bench, bars
-from examples.scores import Score, accuracy, tag_accuracy
+from examples.scores import Score, accuracy, contact_precision, rank_correlation, tag_accuracy
 from examples.server import serving
 from groundwork.client import Client, Json
 
@@ -49,19 +50,21 @@ class Experiment:
     """One data set: where it lies, how it is pretrained, what is learned from its labels.
 
     Attributes:
-        folder, pool, ending: of the files.
+        folder, pool, ending: of the files; the pool may lie in another folder.
         sizes: labelled sets.
         minutes, objective: of pretraining.
         task: of fine-tuning, less its mode.
         probe: more settings of the task, of the probe's arm only.
         score: of the answers on the test set; `metric` is its name.
         pretrain: more fields of the pretraining job.
+        columns: of the labelled files, where their names do not say it.
+        baselines: how the names of the comparable ones begin.
     """
 
     folder: str
     pool: str
     ending: str
-    sizes: tuple[int, ...]
+    sizes: tuple[int | str, ...]
     minutes: float
     objective: Json
     task: Json = field(default_factory=lambda: {"name": "classification"})
@@ -69,6 +72,8 @@ class Experiment:
     score: Score = accuracy
     metric: str = "accuracy"
     pretrain: Json = field(default_factory=dict)
+    columns: Json = field(default_factory=dict)
+    baselines: str = ""
 
 
 EXPERIMENTS = {
@@ -89,6 +94,31 @@ EXPERIMENTS = {
         score=tag_accuracy,
         metric="Q3",
     ),
+    "contacts": Experiment(
+        "protein/contacts",
+        "../secondary_structure/unlabeled.fasta",
+        "jsonl",
+        (20, 60, "all"),
+        45,
+        {"name": "mlm"},
+        task={"name": "contacts"},
+        score=contact_precision,
+        metric="precision of the L/5 likeliest at separations of 6 and more",
+        baselines="pair_lr_P@L5_sep6",
+    ),
+    "gb1": Experiment(
+        "protein/gb1_fitness",
+        "../secondary_structure/unlabeled.fasta",
+        "jsonl",
+        (100, "all"),
+        45,
+        {"name": "mlm"},
+        task={"name": "regression"},
+        score=rank_correlation,
+        metric="Spearman",
+        columns={"number": "label"},
+        baselines="onehot_ridge_spearman",
+    ),
     "fsdd": Experiment("audio/fsdd", "unlabeled.zip", "zip", (5, 20, 50), 30, {"name": "simclr"}),
 }
 
@@ -105,35 +135,35 @@ def read_test(path: Path) -> list[tuple[Any, Any]]:
         return [(archive.read(name), name.split("/")[0]) for name in archive.namelist() if not name.endswith("/")]
 
 
-def best_baseline(data: Path, folder: str, size: int) -> tuple[str, float]:
+def best_baseline(data: Path, experiment: Experiment, size: int | str) -> tuple[str, float]:
     """The strongest classical model at this number of labels."""
-    known = json.loads((data / "baselines.json").read_text())[folder]
-    at_size = {name.split("@")[0]: score for name, score in known.items() if name.endswith(f"@{size}")}
+    known = json.loads((data / "baselines.json").read_text())[experiment.folder]
+    named = {name: score for name, score in known.items() if name.startswith(experiment.baselines)}
+    at_size = {name.removesuffix(f"@{size}"): score for name, score in named.items() if name.endswith(f"@{size}")}
     name = max(at_size, key=lambda key: at_size[key])
     return name, at_size[name]
 
 
-def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.Namespace) -> tuple[Json, list[Json]]:
-    """Pretrain once, then fine-tune and train from scratch at each number of labels, for each seed.
-
-    Returns:
-        The finished pretraining job, and a row for each number of labels.
-    """
-    root = data / experiment.folder
-    pool = bench.dataset(root / experiment.pool)
-    test = read_test(root / f"test.{experiment.ending}")
+def pretrained(bench: Bench, experiment: Experiment, data: Path, options: argparse.Namespace) -> tuple[Json, float]:
+    """The finished pretraining job and its minutes."""
     spec = {
         "type": "pretrain",
-        "dataset": pool,
+        "dataset": bench.dataset((data / experiment.folder / experiment.pool).resolve()),
         "objective": {"name": options.objective} if options.objective else experiment.objective,
         "budget": {"steps": options.steps} if options.steps else {"minutes": options.minutes or experiment.minutes},
         **experiment.pretrain,
     }
-    pretraining = bench.run("pretrain", spec)
-    base = pretraining["result"]["model"]
+    return bench.run("pretrain", spec), bench.minutes["pretrain"]
+
+
+def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.Namespace, base: str) -> list[Json]:
+    """Fine-tune and train from scratch at each number of labels, for each seed: a row for each number."""
+    root = data / experiment.folder
+    test = read_test(root / f"test.{experiment.ending}")
+    columns = {"columns": json.dumps(experiment.columns)} if experiment.columns else {}
     rows: list[Json] = []
     for size in options.sizes or experiment.sizes:
-        train = bench.dataset(root / f"train_{size}.{experiment.ending}")
+        train = bench.dataset(root / f"train_{size}.{experiment.ending}", **columns)
         scores: dict[str, list[float]] = {arm: [] for arm in options.arms}
         for seed in range(options.seeds):
             common = {"type": "finetune", "dataset": train, "model": base, "seed": seed}
@@ -143,7 +173,7 @@ def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.
                 title = f"{size} labels, seed {seed}, {arm}"
                 job = bench.run(title, {**common, "task": task, "initialization": start})
                 scores[arm].append(bench.score(job["result"]["model"], test, experiment.score))
-        name, bar = best_baseline(data, experiment.folder, size)
+        name, bar = best_baseline(data, experiment, size)
         minutes = {
             arm: mean(bench.minutes[f"{size} labels, seed {s}, {arm}"] for s in range(options.seeds)) for arm in scores
         }
@@ -156,7 +186,23 @@ def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.
                 "baseline_score": bar,
             }
         )
-    return pretraining, rows
+    return rows
+
+
+def measure_all(bench: Bench, options: argparse.Namespace) -> None:
+    """Every set that was named: print its table and keep its result."""
+    found: dict[str, tuple[Json, float]] = {}
+    for name in options.sets:
+        experiment = EXPERIMENTS[name]
+        pool = (options.data / experiment.folder / experiment.pool).resolve()
+        alike = json.dumps([str(pool), experiment.objective, experiment.pretrain])
+        if alike not in found:
+            found[alike] = pretrained(bench, experiment, options.data, options)
+        job, minutes = found[alike]
+        rows = measure(bench, experiment, options.data, options, job["result"]["model"])
+        bench.progress.console.print(table_of(name, rows, minutes, options))
+        if options.out:
+            write(name, (job, minutes), rows, options)
 
 
 def shown(values: list[float]) -> str:
@@ -167,53 +213,58 @@ def shown(values: list[float]) -> str:
 def main() -> int:
     """Parse, serve, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("set", choices=sorted(EXPERIMENTS))
+    parser.add_argument("sets", nargs="+", choices=sorted(EXPERIMENTS))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--minutes", type=float, help="of pretraining")
     parser.add_argument("--steps", type=int, help="of pretraining, instead of minutes: the same on any machine")
-    parser.add_argument("--sizes", type=int, nargs="*", help="labels per class")
+    parser.add_argument("--sizes", nargs="*", help="labels per class, or the end of a labelled file's name")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--objective", help="of pretraining, instead of this set's own")
     parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=list(ARMS))
     parser.add_argument("--out", type=Path, help="folder for the result as JSON")
     options = parser.parse_args()
-    experiment = EXPERIMENTS[options.set]
-    if not (options.data / experiment.folder).is_dir():
-        sys.exit(f"no folder {options.data / experiment.folder}; give --data")
+    for name in options.sets:
+        if not (options.data / EXPERIMENTS[name].folder).is_dir():
+            sys.exit(f"no folder {options.data / EXPERIMENTS[name].folder}; give --data")
     with tempfile.TemporaryDirectory(prefix="groundwork-few-labels-") as name:
         folder = Path(name)
         with serving(folder) as (url, key), Client(url, key) as client, bars() as progress:
             bench = Bench(client, folder, progress)
-            job, rows = measure(bench, experiment, options.data, options)
-    pretraining = bench.minutes["pretrain"]
-    table = Table(
-        title=f"{options.set}: test {experiment.metric}, {options.seeds} seeds; "
-        f"pretraining took {pretraining:.1f} minutes"
-    )
+            measure_all(bench, options)
+    return 0
+
+
+def table_of(name: str, rows: list[Json], minutes: float, options: argparse.Namespace) -> Table:
+    """A line for each number of labels."""
+    title = f"{name}: test {EXPERIMENTS[name].metric}, {options.seeds} seeds; pretraining took {minutes:.1f} minutes"
+    table = Table(title=title, width=140)
     for column in ("labels per class", "best classical", *options.arms, "minutes each"):
         table.add_column(column)
     for row in rows:
         bar = f"{row['baseline_score']:.3f} ({row['baseline']})"
         each = " / ".join(f"{row['minutes'][arm]:.1f}" for arm in options.arms)
         table.add_row(str(row["labels_per_class"]), bar, *(shown(row["scores"][arm]) for arm in options.arms), each)
-    Console(width=140).print(table)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        result = {
-            "set": options.set,
-            "date": date.today().isoformat(),
-            "machine": platform.machine(),
-            "pretraining_minutes": pretraining,
-            "objective": job["spec"]["objective"]["name"],
-            "progress": job["progress"],
-            "metric": experiment.metric,
-            "rows": rows,
-            "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-            "command": shlex.join(["python", "-m", "examples.few_labels", *sys.argv[1:]]),
-        }
-        name = options.set if options.objective is None else f"{options.set}_{options.objective}"
-        (options.out / f"few_labels_{name}.json").write_text(json.dumps(result, indent=1))
-    return 0
+    return table
+
+
+def write(name: str, pretraining: tuple[Json, float], rows: list[Json], options: argparse.Namespace) -> None:
+    """Keep the result of a set as JSON."""
+    job, minutes = pretraining
+    options.out.mkdir(parents=True, exist_ok=True)
+    result = {
+        "set": name,
+        "date": date.today().isoformat(),
+        "machine": platform.machine(),
+        "pretraining_minutes": minutes,
+        "objective": job["spec"]["objective"]["name"],
+        "progress": job["progress"],
+        "metric": EXPERIMENTS[name].metric,
+        "rows": rows,
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        "command": shlex.join(["python", "-m", "examples.few_labels", *sys.argv[1:]]),
+    }
+    file = name if options.objective is None else f"{name}_{options.objective}"
+    (options.out / f"few_labels_{file}.json").write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from groundwork.client import Json
 
 Score = Callable[[Sequence[Json], Sequence[Any]], float]
@@ -33,3 +35,30 @@ def tag_accuracy(answers: Sequence[Json], truths: Sequence[Any]) -> float:
         ]
         right, known = right + sum(judged), known + len(judged)
     return right / known
+
+
+def contact_precision(answers: Sequence[Json], truths: Sequence[Any]) -> float:
+    """Of each chain's L / 5 likeliest pairs that are 6 residues apart or more, the share that are contacts; the mean.
+
+    Args:
+        answers: of a contacts model, the likeliest first.
+        truths: `{"sequence", "contacts"}`.
+    """
+    found = []
+    for answer, truth in zip(answers, truths, strict=True):
+        far = [(i, j) for i, j, _ in answer["contacts"] if j - i >= 6]
+        judged = far[: max(1, len(truth["sequence"]) // 5)]
+        known = {tuple(pair) for pair in truth["contacts"]}
+        found.append(sum(pair in known for pair in judged) / max(1, len(judged)))
+    return float(np.mean(found))
+
+
+def rank_correlation(answers: Sequence[Json], truths: Sequence[Any]) -> float:
+    """Spearman's, of the answers of a regression with `{"label"}`; equal numbers share their mean rank."""
+
+    def ranks(values: list[float]) -> Any:
+        _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+        return (np.cumsum(counts) - (counts - 1) / 2)[place]
+
+    pair = ranks([answer["number"] for answer in answers]), ranks([float(truth["label"]) for truth in truths])
+    return 0.0 if min(np.std(each) for each in pair) == 0 else float(np.corrcoef(*pair)[0, 1])
