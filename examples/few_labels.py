@@ -179,7 +179,7 @@ def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.
         }
         rows.append(
             {
-                "labels_per_class": size,
+                "labels_per_class": int(size) if str(size).isdecimal() else size,
                 "scores": scores,
                 "minutes": minutes,
                 "baseline": name,

@@ -30,7 +30,11 @@ BASELINES: dict[tuple[str, str], str] = {
 
 
 class EvaluateSpec(Value):
-    """Score a fine-tuned model on a labelled dataset: metrics, a table of classes, the worst rows."""
+    """Score a fine-tuned model on a labelled dataset: metrics, a table of classes, the worst rows.
+
+    A pretrained model without a task is scored by what it was pretrained for: a language model by its perplexity, an
+    encoder of pairs by retrieval both ways.
+    """
 
     type: Literal["evaluate"] = "evaluate"
     model: ModelId

@@ -57,6 +57,10 @@ class BaseModel:
         """Copy its encoder weights. Raises CheckpointError `invalid_model` where names or shapes differ."""
         self._load(encoder, "encoder.")
 
+    def load_all(self, nets: Nets) -> None:
+        """Copy every weight, of its objective's parts too. Raises CheckpointError `invalid_model`."""
+        self._load(nets, "")
+
     def load_decoder(self, decoder: Decoder) -> None:
         """Copy its decoder's weights, into one of `decoder_depth` layers on its `backbone`.
 

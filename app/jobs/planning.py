@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
@@ -99,15 +99,29 @@ def check_classes(held_out: TargetFacts, known: list[str], param: str) -> None:
 
 
 def evaluation_inputs(session: Session, project_id: str, spec: EvaluateSpec) -> list[InputRef]:
-    """What an evaluation reads: a model with a task, and a labelled dataset of its modality and classes."""
+    """What an evaluation reads: a model and a dataset of its modality; labelled, in its classes, if it has a task."""
     models.facts(session, project_id, spec.model, "model")
     config = models.config_of(session, spec.model)
+    modality = str(config["modality"]["name"])
     if config.get("task") is None:
-        message = "It is an encoder without a task; fine-tune it first, or evaluate a fine-tuned model."
-        raise Unprocessable("no_task", message, "model")
-    task: Task = TypeAdapter(AnyTask).validate_json(json.dumps(config["task"]))
-    named = spec.dataset, "dataset"
-    found = check_labelled(session, project_id, named, str(config["modality"]["name"]), task)
-    check_classes(found, list(config.get("classes", [])), "dataset")
+        _check_pretext(session, project_id, spec, config)
+    else:
+        task: Task = TypeAdapter(AnyTask).validate_json(json.dumps(config["task"]))
+        found = check_labelled(session, project_id, (spec.dataset, "dataset"), modality, task)
+        check_classes(found, list(config.get("classes", [])), "dataset")
     digest = models.digest_and_files(session, spec.model)[0]
     return [InputRef("model", spec.model, digest), dataset_input(session, "dataset", spec.dataset)]
+
+
+def _check_pretext(session: Session, project_id: str, spec: EvaluateSpec, config: dict[str, Any]) -> None:
+    """A model without a task needs an objective to be measured by, or two towers, and data of its modality."""
+    modality = str(config["modality"]["name"])
+    if config.get("objective") is None and config["backbone"].get("family") != "dual":
+        message = "It has neither a task nor an objective to be measured by; fine-tune it first."
+        raise Unprocessable("no_task", message, "model")
+    facts = datasets.facts(session, project_id, spec.dataset, "dataset")
+    if facts.modality != modality:
+        message = f"{spec.dataset} is {facts.modality} and the model reads {modality}."
+        raise Unprocessable("modality_mismatch", message, "dataset")
+    if facts.rows < 2:
+        raise Unprocessable("dataset_too_small", f"{spec.dataset} has {facts.rows} rows; scoring needs 2.", "dataset")

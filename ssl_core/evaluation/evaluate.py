@@ -1,4 +1,7 @@
-"""An `evaluate` job: a fine-tuned model on labelled rows, with a table of classes and the rows to look at first."""
+"""An `evaluate` job: a fine-tuned model on labelled rows, with a table of classes and the rows to look at first.
+
+A model without a task is measured by its objective: `ssl_core.evaluation.pretext`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from ssl_core.data import rows
 from ssl_core.data.cache import prepared
 from ssl_core.durable import committed, write_json
 from ssl_core.errors import SpecError
+from ssl_core.evaluation import pretext
 from ssl_core.evaluation_spec import EvaluateSpec
 from ssl_core.scoring import Split, labelled, predictions, show_confusion, show_samples
 from ssl_core.spec import RunOrder
@@ -33,6 +37,8 @@ def run(order: RunOrder, spec: EvaluateSpec, context: RunContext) -> dict[str, A
     if order.model is None:
         raise SpecError("unresolved", "an evaluation needs a model", "model")
     context.emit("stage", stage="preparing")
+    if json.loads((Path(order.model) / "config.json").read_text(encoding="utf-8")).get("task") is None:
+        return pretext.run(order, spec, context)
     model = inference.load(Path(order.model), str(distributed.device()))
     task, nets = model.check_task(), model.nets
     split = _split(model, task, order, spec, context)
