@@ -153,6 +153,18 @@ class Client:
                 out.write(chunk)
         return target
 
+    def download_files(self, job: str, folder: Path) -> list[Path]:
+        """Stream the files that a finished job made, such as a report, into `folder`; their paths."""
+        made = []
+        for file in self.request("GET", f"/jobs/{job}/files")["data"]:
+            target = folder / file["path"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with self._stream(file["content_url"].removeprefix("/v1")) as chunks, target.open("wb") as out:
+                for chunk in chunks:
+                    out.write(chunk)
+            made.append(target)
+        return made
+
     @contextmanager
     def _stream(self, path: str) -> Iterator[Iterator[bytes]]:
         with self._http.stream("GET", f"/v1{path}") as response:

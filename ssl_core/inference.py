@@ -28,11 +28,13 @@ from torch import Tensor
 
 from ssl_core.backbones import FAMILIES, EncoderSpec
 from ssl_core.batch import Batch, Inputs, Tokens, targets_of
+from ssl_core.completion import Completer
 from ssl_core.durable import fault_of, read_manifest
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import CheckpointError, DataError, SpecError
 from ssl_core.modalities import AnyModality, Modality
 from ssl_core.nets import Nets
+from ssl_core.objectives import AnyObjective, Objective
 from ssl_core.targets.base import TARGET
 from ssl_core.tasks import AnyTask, Task
 
@@ -71,6 +73,11 @@ class LoadedModel:
         self.device = device
         self.modality: Modality = TypeAdapter(AnyModality).validate_json(json.dumps(config["modality"]))
         self.task: Task | None = _task(config)
+        self.objective: Objective | None = _objective(config)
+        self.completes = self.objective.completes if self.objective is not None and self.task is None else None
+        self.completer: Completer | None = None
+        if self.completes is not None:
+            self.completer = Completer(folder, self.nets, bool(config["modality"].get("special_tokens", False)))
         self.classes: list[str] = config["classes"]
         self.embed_dim: int = nets.encoder.embed_dim
         tensors = [*nets.parameters(), *nets.buffers()]
@@ -182,8 +189,13 @@ def load(folder: Path | str, device: str = "cpu") -> LoadedModel:
     spec = EncoderSpec.model_validate_json(json.dumps(config["backbone"]))
     encoder = build_encoder(spec, config["facts"])
     task = _task(config)
+    objective = _objective(config)
+    # Only a fill needs the pretraining's head.
+    whole = task is None and objective is not None and objective.completes == "fill"
     nets = Nets(encoder) if task is None else task.build(encoder, config["classes"])
-    _load_weights(nets, folder / "model.safetensors", encoder_only=task is None)
+    if whole and objective is not None:
+        nets = objective.build(encoder)
+    _load_weights(nets, folder / "model.safetensors", encoder_only=task is None and not whole)
     return LoadedModel(folder, config, nets, torch.device(device))
 
 
@@ -213,6 +225,13 @@ def _task(config: dict[str, Any]) -> Task | None:
         return None
     task: Task = TypeAdapter(AnyTask).validate_json(json.dumps(config["task"]))
     return task
+
+
+def _objective(config: dict[str, Any]) -> Objective | None:
+    if config.get("objective") is None:
+        return None
+    objective: Objective = TypeAdapter(AnyObjective).validate_json(json.dumps(config["objective"]))
+    return objective
 
 
 def _load_weights(nets: Nets, path: Path, encoder_only: bool) -> None:

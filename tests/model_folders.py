@@ -21,6 +21,7 @@ from ssl_core.modalities.base import Modality
 from ssl_core.modalities.image import ImageModality
 from ssl_core.modalities.text import TextModality
 from ssl_core.nets import Nets
+from ssl_core.objectives import OBJECTIVES
 from ssl_core.tasks import TASKS
 
 WORDS = [
@@ -42,6 +43,20 @@ def text_model(folder: Path, task: bool = False, seed: int = 0, max_length: int 
     with committed(folder) as out:
         codec.save(str(out / "tokenizer.json"))
         _write(out, nets, modality, facts, task)
+    return folder
+
+
+def language_model(folder: Path, objective: str, seed: int = 0, max_length: int = 24) -> Path:
+    """A text encoder with all that its objective trains: `mlm` or `next_token`."""
+    modality = TextModality(max_length=max_length, vocab_size=512, span_min=4, span_max=8)
+    codec = tokenizer.train(texts(200, seed=5), "bpe", 512, False)
+    facts = text_shards.facts(codec, max_length)
+    causal = {"attention": "causal", "embedding_norm": False} if objective == "next_token" else {}
+    torch.manual_seed(seed)
+    nets = OBJECTIVES[objective]().build(build_encoder(TEXT_BACKBONE.model_copy(update=causal), facts))
+    with committed(folder) as out:
+        codec.save(str(out / "tokenizer.json"))
+        _write(out, nets, modality, facts, False, objective)
     return folder
 
 
@@ -86,7 +101,9 @@ def _nets(spec: EncoderSpec, facts: dict[str, Any], task: bool) -> Nets:
     return TASKS["classification"]().build(encoder, CLASSES) if task else Nets(encoder)
 
 
-def _write(out: Path, nets: Nets, modality: Modality, facts: dict[str, Any], task: bool) -> None:
+def _write(
+    out: Path, nets: Nets, modality: Modality, facts: dict[str, Any], task: bool, objective: str | None = None
+) -> None:
     save_file(nets.state_dict(), out / "model.safetensors")
     config = {
         "format": "groundwork-1",
@@ -94,7 +111,7 @@ def _write(out: Path, nets: Nets, modality: Modality, facts: dict[str, Any], tas
         "modality": modality.model_dump(mode="json"),
         "backbone": nets.encoder.spec.model_dump(mode="json"),
         "facts": facts,
-        "objective": None,
+        "objective": None if objective is None else OBJECTIVES[objective]().model_dump(mode="json"),
         "task": TASKS["classification"]().model_dump(mode="json") if task else None,
         "classes": CLASSES if task else [],
         "embed_dim": nets.encoder.embed_dim,

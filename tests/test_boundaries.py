@@ -35,6 +35,7 @@ TORCH_FREE = (
     "ssl_core.events",
     "ssl_core.errors",
     "ssl_core.recipes",
+    "ssl_core.sampling",
     "ssl_core.objectives",
     "ssl_core.tasks",
     "ssl_core.modalities",

@@ -27,9 +27,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ssl_core.completion import Completer
 from ssl_core.errors import CheckpointError, EngineError
 from ssl_core.inference import Item, LoadedModel, load
 from ssl_core.modalities import COLUMNS, MODALITIES
+from ssl_core.sampling import Sampling
 from worker.inference_batcher import Batcher, Work
 from worker.inference_errors import Busy, InferenceError, Refused
 from worker.inference_files import ModelFiles
@@ -72,11 +74,18 @@ def _content(name: str, value: str | list[int], where: str) -> str | bytes:
 
 
 class PredictRequest(_Closed):
-    """Body of `POST /predict`."""
+    """Which model, which items."""
 
     model_id: str
     digest: str
     items: Annotated[list[InputItem], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
+class AnswerRequest(PredictRequest):
+    """Body of `POST /predict`; `sampling` and `seed` for a model that writes."""
+
+    sampling: Sampling | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 class EmbedRequest(PredictRequest):
@@ -135,7 +144,7 @@ class InferenceService:
         return await to_thread.run_sync(_vectors_reply, vectors, order.dimensions, work)
 
     async def _predict(self, body: bytes) -> Response:
-        _, work = await to_thread.run_sync(self._prepare, body, PredictRequest)
+        _, work = await to_thread.run_sync(self._prepare, body, AnswerRequest)
         answers = await asyncio.wrap_future(self.batcher.submit(work))
         return JSONResponse({"answers": answers, "tokens": _tokens(work)})
 
@@ -150,6 +159,8 @@ class InferenceService:
             _check_dimensions(order.dimensions, model.embed_dim)
             group: tuple[Any, ...] = (id(model), "embed", order.pooling)
             compute = partial(model.embed, pooling=order.pooling)
+        elif model.completer is not None:
+            return order, _completion(model, model.completer, order, items)
         else:
             model.check_task()
             compute, group = model.predict, (id(model), "predict")
@@ -167,6 +178,21 @@ class InferenceService:
             raise InferenceError(500, error.code, words, "model") from error
         log.info("model_loaded", model=model_id, digest=digest, bytes=model.size_bytes)
         return model
+
+
+def _completion(model: LoadedModel, completer: Completer, order: AnswerRequest, items: list[Item]) -> Work:
+    """The work of a language model without a task. Requests that draw alike share batches."""
+    if model.completes == "fill":
+        if order.sampling is not None:
+            raise Refused(422, "not_for_this_model", "this model fills masks and draws nothing", "sampling")
+        prompts = completer.to_fill(items)
+        costs = [prompt.cost for prompt in prompts]
+        return Work((id(model), "fill"), completer.filled, prompts, costs, model.batch_tokens)
+    sampling = order.sampling or Sampling()
+    prompts = completer.to_continue(items, sampling, order.seed)
+    compute = partial(completer.continued, sampling=sampling)
+    costs = [prompt.cost for prompt in prompts]
+    return Work((id(model), "continue", sampling), compute, prompts, costs, model.batch_tokens)
 
 
 def create_app(settings: InferenceSettings) -> Starlette:

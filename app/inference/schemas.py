@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from ssl_core.modalities import MODALITIES
 from ssl_core.modalities.base import Column
+from ssl_core.sampling import Sampling
 
 MAX_INPUTS = 2048
 MAX_CHARACTERS = 1_000_000
@@ -80,7 +81,7 @@ class EmbeddingRequest(_Request):
 
 
 class PredictionRequest(_Request):
-    """What to predict, with which fine-tuned model."""
+    """What to predict, with which fine-tuned model; or what to write, with which language model."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"model": "mdl_01jd3w9qz2", "input": ["who won the match?"]}]}
@@ -88,6 +89,8 @@ class PredictionRequest(_Request):
 
     model: ModelId
     input: Inputs
+    sampling: Sampling | None = Field(default=None, description="how a model pretrained on next tokens goes on")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of what is drawn; input n draws with seed + n")
 
 
 class Usage(BaseModel):
@@ -115,7 +118,11 @@ class EmbeddingList(BaseModel):
 
 
 class Prediction(BaseModel):
-    """One answer; which fields it has, the task decides. Classification: `label` and `probabilities`."""
+    """One answer; which fields it has, the task decides. Classification: `label` and `probabilities`.
+
+    Of a model without a task: pretrained on next tokens, `text` (how the input goes on), `tokens` and `finish_reason`;
+    on masked tokens, `text` (with every mask filled in) and `fills` (each mask's likeliest tokens).
+    """
 
     model_config = ConfigDict(
         extra="allow",

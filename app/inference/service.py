@@ -19,6 +19,7 @@ from app.jobs import service as jobs
 from app.jobs.states import LIVE
 from app.models import service as models
 from app.platform import Platform, read_scope
+from ssl_core.objectives import OBJECTIVES
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,17 @@ def prediction_order(platform: Platform, project_id: str, request: PredictionReq
     """The body for the role's `/predict`. Raises as `embedding_order`, and Unprocessable `no_task`."""
     items = read_input(request.input)
     known = _look_up(platform, project_id, request.model, items)
+    writes = None
     if known.config.get("task") is None:
-        words = f"Model {known.model_id} is an encoder without a task; fine-tune it first, or ask for embeddings."
-        raise Unprocessable("no_task", words, "model")
-    return to_json(_order(platform, known, items))
+        writes = OBJECTIVES[known.config["objective"]["name"]].completes if known.config.get("objective") else None
+        if writes is None:
+            words = f"Model {known.model_id} is an encoder without a task; fine-tune it first, or ask for embeddings."
+            raise Unprocessable("no_task", words, "model")
+    if request.sampling is not None and writes != "continuation":
+        words = "`sampling` is for models that were pretrained on next tokens and have no task; leave it out."
+        raise Unprocessable("not_for_this_model", words, "sampling")
+    drawing = {} if writes is None else {"sampling": request.sampling, "seed": request.seed}
+    return to_json(_order(platform, known, items) | drawing)
 
 
 def embedding_reply(request: EmbeddingRequest, answer: dict[str, Any]) -> bytes:

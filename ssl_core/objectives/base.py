@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ssl_core.errors import SpecError
 from ssl_core.values import Value
@@ -46,6 +46,8 @@ class Objective(Value):
     encoders: ClassVar[tuple[str, ...]] = ()
     """Encoder families it needs; empty = any family of its modalities."""
 
+    completes: ClassVar[Literal["continuation", "fill"] | None] = None
+    """What its model answers at the predictions endpoint without a task: how a text goes on, or what a mask hides."""
     comparable_loss: ClassVar[bool] = True
     """Whether a lower validation loss means a better encoder, so that it may choose the best weights. Not so where the
     target moves, as with a teacher, a generator or a quantiser."""

@@ -39,6 +39,7 @@ class MaskedLanguageModelling(Objective):
     )
 
     modalities: ClassVar[tuple[str, ...]] = with_views("packed")
+    completes: ClassVar[Literal["continuation", "fill"] | None] = "fill"
     views: ClassVar[tuple[str, ...]] = ("packed",)
     encoders: ClassVar[tuple[str, ...]] = ("transformer",)
     paper: ClassVar[str] = "BERT, Devlin et al. 2019, https://arxiv.org/abs/1810.04805"

@@ -32,6 +32,7 @@ class NextToken(Objective):
     name: Literal["next_token"] = "next_token"
 
     modalities: ClassVar[tuple[str, ...]] = with_views("packed")
+    completes: ClassVar[Literal["continuation", "fill"] | None] = "continuation"
     views: ClassVar[tuple[str, ...]] = ("packed",)
     encoders: ClassVar[tuple[str, ...]] = ("transformer",)
     paper: ClassVar[str] = (

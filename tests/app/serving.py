@@ -16,7 +16,7 @@ from app.platform import Platform
 from tests.app import registered
 from tests.app.conftest import fill, make_settings, start_server
 from tests.inference_role import free_url, start_role, stop_role
-from tests.model_folders import image_model, sound_model, text_model
+from tests.model_folders import image_model, language_model, sound_model, text_model
 from tests.ssl_core import datasets
 
 
@@ -34,7 +34,7 @@ class Serving:
     inference_url: str
     folder: Path
     models: dict[str, str]
-    """Ids by name: text, topics, image, digits, sound, notes, foreign."""
+    """Ids by name: text, topics, fills, writes, image, digits, sound, notes, foreign."""
     folders: dict[str, Path]
     datasets: dict[str, str]
     """Ids by name: text, image, pending, foreign."""
@@ -62,6 +62,8 @@ def start_serving(template: Path, folder: Path) -> Iterator[Serving]:
     folders = {
         "text": text_model(folder / "text"),
         "topics": text_model(folder / "topics", task=True, seed=1),
+        "fills": language_model(folder / "fills", "mlm"),
+        "writes": language_model(folder / "writes", "next_token"),
         "image": image_model(folder / "image"),
         "digits": image_model(folder / "digits", task=True, seed=1),
         "sound": sound_model(folder / "sound"),

@@ -8,7 +8,6 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -16,7 +15,8 @@ import torch
 
 pytest.importorskip("transformers")
 
-from tests.groundwork.serving import Served, eventually
+from tests.groundwork.interchange import ended, sent
+from tests.groundwork.serving import Served
 from tests.ssl_core.interop.folders import bert_folder, rewritten, zipped
 
 pytestmark = pytest.mark.slow
@@ -32,24 +32,6 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
     finally:
         served.process.terminate()
         served.process.wait(30)
-
-
-def ended(client: httpx2.Client, job: dict[str, Any]) -> dict[str, Any]:
-    """The job once it has come to an end."""
-    assert "id" in job, job
-
-    def look() -> dict[str, Any] | None:
-        found: dict[str, Any] = client.get(f"/v1/jobs/{job['id']}").json()
-        return found if found["status"] in ("succeeded", "failed", "cancelled") else None
-
-    done: dict[str, Any] = eventually(look, 270)
-    return done
-
-
-def sent(client: httpx2.Client, archive: Path) -> dict[str, Any]:
-    reply = client.post("/v1/models", files={"file": (archive.name, archive.read_bytes(), "application/zip")})
-    assert reply.status_code == 201, reply.text
-    return ended(client, reply.json())
 
 
 def test_a_public_model_comes_in_serves_and_goes_out_again(client: httpx2.Client, tmp_path: Path) -> None:
@@ -79,6 +61,21 @@ def test_a_broken_import_fails_with_the_list(client: httpx2.Client, tmp_path: Pa
     assert "2 of the encoder's 28 tensors match" in job["error"]["message"]
     codes = {event["code"] for event in client.get(f"/v1/jobs/{job['id']}/events?limit=100").json()["data"]}
     assert {"tensor_missing", "tensor_unknown"} <= codes
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code", "told"),
+    [
+        ("bert.embeddings.word_embeddings.weight", torch.zeros(120, 31), "import_mismatch", "[120, 31] instead of"),
+        ("bert.encoder.layer.1.output.dense.bias", torch.full((32,), torch.nan), "import_not_finite", "dense.bias"),
+    ],
+)
+def test_a_tensor_of_a_wrong_shape_or_without_numbers_is_named(
+    client: httpx2.Client, tmp_path: Path, name: str, value: torch.Tensor, code: str, told: str
+) -> None:
+    folder = rewritten(bert_folder(tmp_path / "bert"), lambda tensors: tensors | {name: value})
+    job = sent(client, zipped(folder, tmp_path / "bert.zip"))
+    assert (job["status"], job["error"]["code"]) == ("failed", code) and told in job["error"]["message"]
 
 
 def test_a_pickle_is_refused_by_its_name(client: httpx2.Client, tmp_path: Path) -> None:
