@@ -37,6 +37,7 @@ class Guard:
         feel: encodes the fixed samples and measures them; a pure function of the weights.
         action: `fail` raises, `warn` only tells.
         alive: further training series to watch, and the least value of each in a live run.
+        constant_wins: as the objective says; where it is False, features that are alike end nothing.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class Guard:
         feel: Callable[[Nets], Pulse],
         action: Literal["fail", "warn"],
         alive: Mapping[str, float] = MappingProxyType({}),
+        constant_wins: bool = True,
     ) -> None:
-        self._feel, self.action, self.alive = feel, action, alive
+        self._feel, self.action, self.alive, self._constant_wins = feel, action, alive, constant_wins
 
     def look(self, nets: Nets, seen: dict[str, float], memory: dict[str, float]) -> dict[str, float]:
         """Measure, compare with the beginning, count strikes.
@@ -64,7 +66,7 @@ class Guard:
             memory.setdefault(f"first_{name}", value)
         for name, least in self.alive.items():
             memory[f"low_{name}"] = memory.get(f"low_{name}", 0.0) + 1 if seen.get(name, least) < least else 0.0
-        memory["collapsing"] = memory.get("collapsing", 0.0) + 1 if _collapsed(pulse, memory) else 0.0
+        memory["collapsing"] = memory.get("collapsing", 0.0) + 1 if self._collapsed(pulse, memory) else 0.0
         poorer = pulse["effective_rank"] < _POORER * memory["first_effective_rank"]
         memory["poorer"] = memory.get("poorer", 0.0) + 1 if poorer else 0.0
         growing = loss is not None and _diverged(loss, memory)
@@ -98,6 +100,15 @@ class Guard:
             )
         return None
 
+    def _collapsed(self, pulse: Pulse, memory: dict[str, float]) -> bool:
+        """Dead in itself, and deader than it was born: untrained features of similar rows may lie close together."""
+        if not all(math.isfinite(value) for value in pulse.values()):
+            return True
+        least = max(_LEAST_RANK, _LEAST_RANK_SHARE * pulse["effective_rank"] / pulse["effective_rank_share"])
+        rank = pulse["effective_rank"] < min(least, _POORER * memory["first_effective_rank"])
+        spread = pulse["spread_mean"] < min(_LEAST_SPREAD, 0.5 * memory["first_spread_mean"])
+        return self._constant_wins and (rank or spread)
+
 
 def advice(values: dict[str, float], memory: dict[str, float]) -> str | None:
     """A warning where the features have lost most of what even an untrained encoder has, without being dead."""
@@ -113,16 +124,6 @@ def advice(values: dict[str, float], memory: dict[str, float]) -> str | None:
 def collapse(text: str) -> CollapseError:
     """The error that ends the run."""
     return CollapseError("collapsed", text, "optimizer.learning_rate")
-
-
-def _collapsed(pulse: Pulse, memory: dict[str, float]) -> bool:
-    """Dead in itself, and deader than it was born: untrained features of similar rows may lie close together."""
-    if not all(math.isfinite(value) for value in pulse.values()):
-        return True
-    least = max(_LEAST_RANK, _LEAST_RANK_SHARE * pulse["effective_rank"] / pulse["effective_rank_share"])
-    rank = pulse["effective_rank"] < min(least, 0.5 * memory["first_effective_rank"])
-    spread = pulse["spread_mean"] < min(_LEAST_SPREAD, 0.5 * memory["first_spread_mean"])
-    return rank or spread
 
 
 def _diverged(loss: float, memory: dict[str, float]) -> bool:

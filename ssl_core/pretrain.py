@@ -71,7 +71,8 @@ class PretrainEvaluation:
         self.watched = "probe/linear_accuracy" if probe is not None else "validation/loss" if compared else None
         self.lower_is_better = probe is None
         enough = len(self.documents) >= _GUARD_SAMPLES
-        self.guard = Guard(self._pulse, spec.on_collapse, self._objective.alive) if enough else None
+        judged = (spec.on_collapse, self._objective.alive, self._objective.constant_wins)
+        self.guard = Guard(self._pulse, *judged) if enough else None
 
     def every(self, total_steps: int, steps_per_epoch: int) -> int:
         """As the probe says, else ten times in the run."""

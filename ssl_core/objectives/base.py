@@ -52,6 +52,11 @@ class Objective(Value):
     """Whether a lower validation loss means a better encoder, so that it may choose the best weights. Not so where the
     target moves, as with a teacher, a generator or a quantiser."""
 
+    constant_wins: ClassVar[bool] = True
+    """Whether features that are alike for all samples may satisfy the loss, as where views or a teacher must be met.
+    Where they cannot, because tokens, pixels or the like must be told, a low rank is a stage that training leaves again
+    (a language model learns first how frequent each token is): it is told and ends no run."""
+
     def preparation(self, suited: Modality) -> Modality:
         """The recipe's settings of the modality where the user names none, given those that suit the dataset."""
         return suited

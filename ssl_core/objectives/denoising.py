@@ -53,6 +53,7 @@ class Denoising(Objective):
         "BART, Lewis et al. 2019, https://arxiv.org/abs/1910.13461; T5, Raffel et al. 2020, "
         "https://arxiv.org/abs/1910.10683"
     )
+    constant_wins: ClassVar[bool] = False
 
     def check(self, backbone: EncoderSpec) -> None:
         """The encoder sees both sides; the decoder is of its shape, without windows, and shares its token table."""

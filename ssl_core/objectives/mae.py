@@ -37,6 +37,7 @@ class MAE(Objective):
     views: ClassVar[tuple[str, ...]] = ("crop",)
     encoders: ClassVar[tuple[str, ...]] = ("vit",)
     paper: ClassVar[str] = "MAE, He et al. 2021, https://arxiv.org/abs/2111.06377"
+    constant_wins: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _heads_fit(self) -> MAE:

@@ -38,6 +38,7 @@ class MaskedSpectrogram(Objective):
     views: ClassVar[tuple[str, ...]] = ("part",)
     encoders: ClassVar[tuple[str, ...]] = ("vit",)
     paper: ClassVar[str] = "AudioMAE, Huang et al. 2022, https://arxiv.org/abs/2207.06405"
+    constant_wins: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _heads_fit(self) -> MaskedSpectrogram:

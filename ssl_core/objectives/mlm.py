@@ -43,6 +43,7 @@ class MaskedLanguageModelling(Objective):
     views: ClassVar[tuple[str, ...]] = ("packed",)
     encoders: ClassVar[tuple[str, ...]] = ("transformer",)
     paper: ClassVar[str] = "BERT, Devlin et al. 2019, https://arxiv.org/abs/1810.04805"
+    constant_wins: ClassVar[bool] = False
 
     def check(self, backbone: EncoderSpec) -> None:
         """Tokens are told from both sides."""

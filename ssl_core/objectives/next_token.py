@@ -39,6 +39,7 @@ class NextToken(Objective):
         "Language Models are Unsupervised Multitask Learners (GPT-2), Radford et al. 2019, "
         "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf"
     )
+    constant_wins: ClassVar[bool] = False
 
     def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
         """Text: a row of GPT-2's kind; others: the modality's own trunk, made causal."""

@@ -38,6 +38,7 @@ class ReplacedToken(Objective):
     views: ClassVar[tuple[str, ...]] = ("packed",)
     encoders: ClassVar[tuple[str, ...]] = ("transformer",)
     paper: ClassVar[str] = "ELECTRA, Clark et al. 2020, https://arxiv.org/abs/2003.10555"
+    constant_wins: ClassVar[bool] = False
     comparable_loss: ClassVar[bool] = False
 
     def check(self, backbone: EncoderSpec) -> None:

@@ -83,8 +83,9 @@ def test_bad_checksum_unknown_wrong_revoked_and_expired_keys_get_the_identical_4
     set_key(api, expired["id"], expires_ms=1)
     unknown = secret.key_text("key_" + "0" * 26, secret.new_secret())
     wrong = secret.key_text(make_key(api.client)["id"], secret.new_secret())
-    typo = make_key(api.client)["key"][:-1] + "!"
-    keys = [revoked["key"], expired["key"], unknown, wrong, typo, typo[:-1] + "0"]
+    right = make_key(api.client)["key"]
+    typos = [right[:-1] + "!", right[:-1] + ("0" if right[-1] != "0" else "1")]
+    keys = [revoked["key"], expired["key"], unknown, wrong, *typos]
     answers = [client_of(api.app, key).get("/v1/projects") for key in keys]
     assert {(answer.status_code, answer.text) for answer in answers} == {(401, answers[0].text)}
     assert answers[0].json() == {"error": REFUSED}

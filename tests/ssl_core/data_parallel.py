@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.modules.dropout import _DropoutNd
 
 from ssl_core import distributed
 from ssl_core.batch import Batch, Inputs, Pairs
@@ -34,6 +35,9 @@ def gradients(made: Made) -> tuple[float, dict[str, Tensor]]:
     """The loss and every gradient of one step, after DDP's mean where there are several processes."""
     # In float64: a fresh net's nearly constant features make some losses magnify the rounding of float32.
     made.nets.double().zero_grad(set_to_none=True)
+    for module in made.nets.modules():
+        if isinstance(module, _DropoutNd):  # which draws from each process's own generator
+            module.p = 0.0
     step = distributed.wrap(TrainStep(made.learner, made.nets))
     views = tuple(exact(view) for view in made.batch.views)
     targets = {name: t.double() if t.is_floating_point() else t for name, t in made.batch.targets.items()}

@@ -15,6 +15,7 @@ from ssl_core.backbones import EncoderSpec
 from ssl_core.encoders import build_encoder
 from ssl_core.guard import EVERY, STRIKES, Guard, Pulse, advice
 from ssl_core.nets import Nets
+from ssl_core.objectives import OBJECTIVES
 from ssl_core.run import run
 from ssl_core.run_context import FileContext
 from tests.ssl_core import datasets
@@ -29,10 +30,10 @@ def nets() -> Nets:
     return Nets(build_encoder(spec, {"channels": 1, "size": 8}))
 
 
-def looked(pulses: list[Pulse], losses: list[float]) -> list[str | None]:
+def looked(pulses: list[Pulse], losses: list[float], constant_wins: bool = True) -> list[str | None]:
     """The verdict after each look."""
     script, memory, told = iter(pulses), dict[str, float](), []
-    guard = Guard(lambda _: next(script), "fail")
+    guard = Guard(lambda _: next(script), "fail", constant_wins=constant_wins)
     for at, loss in enumerate(losses):
         memory = json.loads(json.dumps(memory))  # as through a checkpoint
         values = guard.look(nets(), {"loss": loss}, memory)
@@ -45,6 +46,18 @@ def test_a_dead_representation_is_given_three_looks() -> None:
     assert told[:-1] == [None] * 6 and STRIKES == 3
     assert told[-1] is not None
     assert all(word in told[-1] for word in ("step 150", "effective rank 1.1", "20.0", "optimizer.learning_rate"))
+
+
+def test_a_low_rank_ends_no_run_whose_loss_a_constant_cannot_satisfy() -> None:
+    assert looked([ALIVE, *[DEAD] * 9], [1.0] * 10, constant_wins=False) == [None] * 10
+    told = looked([ALIVE] * 5, [2.0, 7.5, 7.5, 7.5, 7.5], constant_wins=False)
+    assert told[3] is not None and "diverges" in told[3]
+
+
+def test_which_objectives_a_constant_satisfies() -> None:
+    judged = {name for name, objective in OBJECTIVES.items() if objective.constant_wins}
+    told = {"denoising", "mae", "masked_spectrogram", "mlm", "next_token", "replaced_token"}
+    assert set(OBJECTIVES) - judged == told
 
 
 def test_features_that_were_born_close_together_are_not_called_dead() -> None:
