@@ -79,6 +79,9 @@ class EncoderSpec(Value):
     position_groups: int = Field(default=16, ge=1, le=64, description="convolution: groups of channels")
     image: EncoderSpec | None = Field(default=None, description="dual: the tower for pictures, a name or a shape")
     text: EncoderSpec | None = Field(default=None, description="dual: the tower for texts; width is the shared space's")
+    projection: Literal["both", "text"] = Field(
+        default="both", description="dual: both towers' vectors go through a matrix, or the texts' alone, with a bias"
+    )
 
     @field_validator("image", "text", mode="before")
     @classmethod
@@ -101,6 +104,7 @@ _FIELDS_OF: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("attention", "window", "global_every", "local_rotary_base"), ("transformer", "dual")),
     **dict.fromkeys(("token_dropout", "embedding_width"), ("transformer",)),
     **dict.fromkeys(("patch_size", "patch_stride", "patch_bias", "class_tokens", "register_tokens"), ("vit", "dual")),
+    **dict.fromkeys(("projection",), ("dual",)),
     **dict.fromkeys(("stem_width", "stem_norm", "stem_bias", "position_kernel", "position_groups"), ("wave",)),
 }
 STEM_STEPS: dict[str, tuple[tuple[int, int], ...]] = {
@@ -142,6 +146,9 @@ def _complaints(spec: EncoderSpec) -> Iterator[str]:
         yield f"patch_stride {spec.patch_stride} would skip pixels of patches of {spec.patch_size}"
     if spec.first_norm and (spec.norm == "post" or not spec.embedding_norm):
         yield "first_norm is for norm pre with embedding_norm: without one the first layer has its norm anyway"
+    shown = spec.image
+    if spec.projection == "text" and shown is not None and (shown.family, shown.width) != ("vit", spec.width):
+        yield f"projection text takes a picture's vector as it is: image must be a vit of the same width, {spec.width}"
     yield from _attention_complaints(spec)
     yield from _tower_complaints(spec)
 

@@ -27,11 +27,12 @@ from ssl_core.learner import Outcome
 from ssl_core.modalities import AnyModality
 from ssl_core.modalities.base import Modality
 from ssl_core.nets import Nets
+from ssl_core.pair_losses import Scale
 from ssl_core.run_context import plain
 from ssl_core.spec import FinetuneSpec, PretrainSpec, RunOrder
 
 FORMAT = "groundwork-1"
-_DECODER = "parts.decoder."
+_DECODER, _SCALE = "parts.decoder.", "parts.scale."
 _SOFTWARE = ("groundwork", "torch", "numpy", "tokenizers", "safetensors", "pydantic")
 
 
@@ -77,14 +78,18 @@ class BaseModel:
         self._load(decoder, _DECODER)
 
     def load_parts(self, nets: Nets) -> None:
-        """Copy its decoder and its sentinels into nets that go on with them; what it has none of stays as it is.
+        """Copy its decoder and its sentinels, or the scale and the bias of its loss of pairs, into nets that go on with
+        them; what it has none of stays as it is.
 
         Sentinels count from 0, so a longer table begins with a shorter one's.
 
         Raises:
             SpecError, CheckpointError: as `load_decoder`.
         """
-        decoder = dict(nets.parts.items()).get("decoder")
+        parts = dict(nets.parts.items())
+        decoder, scale = parts.get("decoder"), parts.get("scale")
+        if isinstance(scale, Scale):
+            self._load_scale(scale)
         if not isinstance(decoder, Decoder) or not self.decoder_depth:
             return
         self.load_decoder(decoder)
@@ -93,6 +98,13 @@ class BaseModel:
         if table is not None and known is not None:
             rows = min(len(table), len(known))
             table.data[:rows] = known[:rows]
+
+    def _load_scale(self, scale: Scale) -> None:
+        """Where both losses are of one kind: a scale alone means another thing than one with a bias."""
+        tensors = load_file(self.folder / "model.safetensors")
+        known = {name.removeprefix(_SCALE): value for name, value in tensors.items() if name.startswith(_SCALE)}
+        if known.keys() == scale.state_dict().keys():
+            scale.load_state_dict(known)
 
     def _load(self, module: Module, prefix: str) -> None:
         tensors: dict[str, Tensor] = load_file(self.folder / "model.safetensors")

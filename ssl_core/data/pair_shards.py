@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_core.data import image_shards, rows, shards, text_shards
+from ssl_core.data import captions, image_shards, rows, shards, text_shards
 from ssl_core.data.image_shards import ImageSource
 from ssl_core.data.token_shards import TokenSource
 
@@ -26,6 +26,7 @@ def prepare(
     out: Path,
     given: Path | None,
     progress: Callable[[int, int], None],
+    frame: captions.Frame,
 ) -> None:
     """Write both sides, `tokenizer.json` and `meta.json` to `out`.
 
@@ -36,7 +37,7 @@ def prepare(
     pictures, texts = settings
     measured = rows.profile(dataset)
     out.mkdir(parents=True, exist_ok=True)
-    text_shards.prepare(texts, dataset, out / "text", given, lambda done, total: progress(done // 2, total))
+    text_shards.prepare(texts, dataset, out / "text", given, lambda done, total: progress(done // 2, total), frame)
     image_shards.prepare(
         pictures.size,
         pictures.channels,

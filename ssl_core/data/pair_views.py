@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssl_core.batch import Pairs, Tokens
-from ssl_core.data import image_views, text_views, tokenizer
+from ssl_core.data import captions, image_views, text_views, tokenizer
 from ssl_core.errors import DataError
 from ssl_core.rng import uniform
 
@@ -79,7 +79,7 @@ def _side(raw: Mapping[str, Tensor], side: str) -> dict[str, Tensor]:
     return {name.removeprefix(f"{side}."): values for name, values in raw.items() if name.startswith(f"{side}.")}
 
 
-def collate(items: list[Any], folder: Path, max_length: int) -> dict[str, Tensor]:
+def collate(items: list[Any], folder: Path, frame: captions.Frame) -> dict[str, Tensor]:
     """Pairs as `PairSource.read` gives them, and `pictured` and `worded` (B,) bool: which sides an item has.
 
     Also `tokens` (B,): how many a model reads of it, a picture counted as one.
@@ -87,7 +87,7 @@ def collate(items: list[Any], folder: Path, max_length: int) -> dict[str, Tensor
     Args:
         items: mappings of `image`, `text` or both; the bytes of a picture file, or a string or token ids, alone.
         folder: a model folder or a prepared one.
-        max_length: tokens that are read of a text.
+        frame: how texts are read.
 
     Raises:
         DataError: `invalid_input` and as either side raises; `param` is `items.<number>`.
@@ -95,12 +95,13 @@ def collate(items: list[Any], folder: Path, max_length: int) -> dict[str, Tensor
     sides = [_sides(item, f"items.{number}") for number, item in enumerate(items)]
     facts = image_views.facts_of(folder)["image"]
     images = image_views.from_files([image for image, _ in sides], facts)
-    texts = text_views.collate([[tokenizer.UNK] if text is None else text for _, text in sides], folder, max_length)
+    worded = [[tokenizer.UNK] if text is None else text for _, text in sides]
+    texts = text_views.collate(worded, folder, frame.length, frame=frame)
     both = {f"image.{name}": values for name, values in images.items()}
     both |= {f"text.{name}": values for name, values in texts.items()}
-    pictured, worded = (torch.tensor([side[at] is not None for side in sides], dtype=torch.bool) for at in (0, 1))
-    tokens = pictured + torch.where(worded, texts["lengths"], 0)
-    return {**both, "pictured": pictured, "worded": worded, "tokens": tokens}
+    pictured, told = (torch.tensor([side[at] is not None for side in sides], dtype=torch.bool) for at in (0, 1))
+    tokens = pictured + torch.where(told, texts["lengths"], 0)
+    return {**both, "pictured": pictured, "worded": told, "tokens": tokens}
 
 
 def _sides(item: Any, param: str) -> tuple[Any, Any]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_core.data import rows, token_shards, tokenizer
+from ssl_core.data import captions, rows, token_shards, tokenizer
+from ssl_core.targets import TARGETS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -19,9 +20,14 @@ ENCODE_CHARACTERS = 2_000_000
 
 
 def prepare(
-    settings: TextModality, dataset: Path, out: Path, given: Path | None, progress: Callable[[int, int], None]
+    settings: TextModality,
+    dataset: Path,
+    out: Path,
+    given: Path | None,
+    progress: Callable[[int, int], None],
+    frame: captions.Frame | None = None,
 ) -> None:
-    """Write `tokenizer.json` and the files of `token_shards.write` to `out`.
+    """Write `tokenizer.json` and the files of `token_shards.write` to `out`; `frame` is for texts of pairs.
 
     Raises:
         DataError: `empty_dataset`.
@@ -30,18 +36,24 @@ def prepare(
     rows.profile(dataset)  # a folder that is none is named before anything is made
     out.mkdir(parents=True, exist_ok=True)
     if given is None:
-        texts = (text for batch in rows.batches(dataset, ["text"]) for text in batch["text"])
+        columns = ["text", *(name for name in rows.profile(dataset).get("targets", {}) if TARGETS[name].is_text)]
+        batches = rows.batches(dataset, columns)
+        texts = (text for batch in batches for name in columns for text in batch[name] if text is not None)
         trained = tokenizer.train(texts, settings.tokenizer, settings.vocab_size, settings.lowercase)
+        if frame is not None and frame.special:
+            captions.framed(trained)
         trained.save(str(out / "tokenizer.json"))
     else:
         shutil.copyfile(given, out / "tokenizer.json")
     codec = tokenizer.load(out / "tokenizer.json")
     starts = tokenizer.word_starts(codec)
     vocabulary = token_shards.Vocabulary("text", facts(codec, settings.max_length), starts)
-    framed = settings.special_tokens
-    token_shards.write(
-        dataset, out, (tokenizer.encode(codec, group, framed) for group in _slices(dataset)), vocabulary, progress
+    groups, framed = _slices(dataset), settings.special_tokens
+    encoded = (
+        tokenizer.encode(codec, group, framed) if frame is None else captions.encode(codec, group, frame)
+        for group in groups
     )
+    token_shards.write(dataset, out, encoded, vocabulary, progress)
 
 
 def facts(codec: Tokenizer, max_length: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ssl_core.batch import Tokens
-from ssl_core.data import tokenizer
+from ssl_core.data import captions, tokenizer
 from ssl_core.errors import DataError
 from ssl_core.rng import uniform
 
@@ -82,8 +82,12 @@ def _codec(path: Path, changed: int) -> tuple[Tokenizer, NDArray[np.bool_]]:
     return codec, tokenizer.word_starts(codec)
 
 
-def collate(items: list[Any], folder: Path, max_length: int, framed: bool = False) -> dict[str, Tensor]:
+def collate(
+    items: list[Any], folder: Path, max_length: int, framed: bool = False, frame: captions.Frame | None = None
+) -> dict[str, Tensor]:
     """Documents as `TextSource.read` gives them, from strings or lists of token ids: `ids`, `word_starts`, `lengths`.
+
+    With `frame` texts are those of pairs, and `framed` is not read.
 
     Raises:
         DataError: `invalid_input`, an item is neither, is empty, or holds an id outside the vocabulary; `param` is
@@ -92,11 +96,15 @@ def collate(items: list[Any], folder: Path, max_length: int, framed: bool = Fals
     path = folder / "tokenizer.json"
     codec, starts = _codec(path, path.stat().st_mtime_ns)
     texts = [number for number, item in enumerate(items) if isinstance(item, str) and item]
-    encoded = dict(zip(texts, tokenizer.encode(codec, [items[number] for number in texts], framed), strict=True))
+    words = [items[number] for number in texts]
+    found = tokenizer.encode(codec, words, framed) if frame is None else captions.encode(codec, words, frame)
+    encoded = dict(zip(texts, found, strict=True))
     documents = [
         encoded[number] if number in encoded else _checked(item, number, len(starts))
         for number, item in enumerate(items)
     ]
+    if frame is not None:
+        documents = captions.filled(codec, documents, frame)
     return padded(documents, starts, max_length, tokenizer.PAD)
 
 

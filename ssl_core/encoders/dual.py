@@ -1,7 +1,8 @@
 """Two encoders whose vectors lie in one space: one for pictures, one for texts. Needs torch.
 
 As in CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020): each tower's vector goes through a linear layer
-without a bias. B samples, D width of the shared space.
+without a bias. Or as in SigLIP (Zhai et al. 2023, https://arxiv.org/abs/2303.15343): the text's alone, with a bias.
+B samples, D width of the shared space.
 """
 
 from __future__ import annotations
@@ -26,10 +27,9 @@ class Dual(Encoder):
         self.spec, self.facts, self.embed_dim = spec, facts, spec.width
         self.image = build_encoder(spec.image, facts["image"])
         self.text = build_encoder(spec.text, facts["text"])
-        self.image_projection = nn.Linear(self.image.embed_dim, spec.width, bias=False)
-        self.text_projection = nn.Linear(self.text.embed_dim, spec.width, bias=False)
-        for layer in (self.image_projection, self.text_projection):
-            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        lone = spec.projection == "text"
+        self.image_projection = nn.Identity() if lone else _projection(self.image.embed_dim, spec.width, False)
+        self.text_projection = _projection(self.text.embed_dim, spec.width, lone)
 
     def of_images(self, images: Tensor) -> Tensor:
         """(B, D) of pictures (B, C, H, W)."""
@@ -72,6 +72,14 @@ class Dual(Encoder):
         if texts is not None:
             vectors[~pictured] = texts
         return vectors
+
+
+def _projection(width: int, shared: int, bias: bool) -> nn.Linear:
+    layer = nn.Linear(width, shared, bias=bias)
+    nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 def towers(encoder: nn.Module, image: Tensor, text: Tokens) -> tuple[Tensor, Tensor]:

@@ -156,6 +156,7 @@ class Family:
         feed: how an export is checked: from our graph's inputs by name to their forward's.
         output: and by which of theirs: a tensor a token, or `pooler_output` where only that goes through the last norm.
         decoder: where its models have one, and ours keeps it.
+        scale: of pairs, what their loss multiplies cosines with, as rows of `ssl_core.pair_losses.Scale`.
     """
 
     model_types: tuple[str, ...]
@@ -171,6 +172,7 @@ class Family:
     exported: bool = True
     feed: Callable[[dict[str, Any]], dict[str, Any]] = dict
     output: str = "last_hidden_state"
+    scale: tuple[Row, ...] = ()
 
 
 def unsupported(name: str, value: object, allowed: str) -> SpecError:

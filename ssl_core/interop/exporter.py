@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -113,7 +114,7 @@ def _written(shape: Shape, model: inference.LoadedModel) -> tuple[Family, dict[s
 
 def _whole(family: Family, shape: Shape, model: inference.LoadedModel) -> Headed:
     """The trunk, or the classifier on it, its standardisation folded into the linear layer."""
-    trunk = matching.their_tensors(family, model.nets.encoder)
+    trunk = matching.their_tensors(family, model.nets.encoder) | _scale(family, model)
     if model.task is None:
         return Headed(family.model_class, trunk)
     if model.config["task"]["name"] != "classification":
@@ -123,6 +124,22 @@ def _whole(family: Family, shape: Shape, model: inference.LoadedModel) -> Headed
     made = family.classify(shape, trunk, *folded(classifier_of(model.nets)))
     labels = {"id2label": dict(enumerate(model.classes)), "label2id": {c: i for i, c in enumerate(model.classes)}}
     return replace(made, config={**labels, **made.config})
+
+
+_SCALES = {"logarithm": 2.6592, "bias": -10.0}
+"""With what the papers' runs begin, for a model that no such loss has trained."""
+
+
+def _scale(family: Family, model: inference.LoadedModel) -> dict[str, Tensor]:
+    """Of pairs, what their loss multiplies cosines with."""
+    if not family.scale:
+        return {}
+    kept = "parts.scale."
+    with safe_open(model.folder / "model.safetensors", framework="pt") as opened:
+        names = [name for name in opened.keys() if name.startswith(kept)]  # noqa: SIM118
+        known = {name.removeprefix(kept): opened.get_tensor(name) for name in names}
+    usual = {name: torch.tensor(value) for name, value in _SCALES.items()}
+    return matching.made_of(list(family.scale), usual | known)
 
 
 def folded(head: Classifier) -> tuple[Tensor, Tensor]:
@@ -141,14 +158,19 @@ def _beside(model: inference.LoadedModel, out: Path) -> None:
         shutil.copyfile(codec, out / codec.name)
         known = tokenizer.load(codec)
         names = {role: known.id_to_token(index) for role, index in tokenizer.specials(known).items()}
-        told = {f"{role.removesuffix('_id')}_token": name for role, name in names.items()}
-        told |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": facts.get("max_length", 512)}
+        told: dict[str, Any] = {f"{role.removesuffix('_id')}_token": name for role, name in names.items()}
+        words = facts.get("text", facts)
+        told |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": words.get("max_length", 512)}
+        filler = model.modality.model_dump().get("filler")
+        if filler:  # which is read as any other entry, so that nobody may mask it
+            told |= {"pad_token": filler, "model_input_names": ["input_ids"]}
         (out / "tokenizer_config.json").write_text(json.dumps(told, indent=1))
-    if "mean" in facts and "size" in facts:
-        sides = {"height": facts.get("height", facts["size"]), "width": facts.get("width", facts["size"])}
+    shown = facts.get("image", facts)
+    if "mean" in shown and "size" in shown:
+        sides = {"height": shown.get("height", shown["size"]), "width": shown.get("width", shown["size"])}
         pictures = {
             "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": sides, "do_rescale": True,
-            "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": facts["mean"], "image_std": facts.get("std"),
+            "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": shown["mean"], "image_std": shown.get("std"),
         }  # fmt: skip
         (out / "preprocessor_config.json").write_text(json.dumps(pictures, indent=1))
 
@@ -164,8 +186,12 @@ def _measured(folder: Path, family: Family, name: str, model: inference.LoadedMo
     graph = probes.graph_of(model.nets.encoder, head)
     inputs = probes.example(graph)
     theirs = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32).eval()
-    answer = theirs(**family.feed(dict(zip(graph.inputs, inputs, strict=True))))
+    fed = family.feed(dict(zip(graph.inputs, inputs, strict=True)))
     hidden, vector = graph(*inputs)
+    if family.inputs == "pair":
+        images = theirs.get_image_features(pixel_values=fed.pop("pixel_values"))
+        return probes.measured([(hidden, _vectors(theirs.get_text_features(**fed))), (vector, _vectors(images))])
+    answer = theirs(**fed)
     if head is not None:
         return probes.measured([(vector, answer.logits)])
     if family.output == "pooler_output":
@@ -177,6 +203,12 @@ def _measured(folder: Path, family: Family, name: str, model: inference.LoadedMo
     if "attention_mask" in graph.inputs:  # what stands at padding means nothing
         hidden, found = hidden[inputs[1] > 0], found[inputs[1] > 0]
     return probes.measured([(hidden, found)])
+
+
+def _vectors(answer: Any) -> Tensor:
+    """What transformers calls features: a tensor, since its fifth version within an object."""
+    found: Tensor = getattr(answer, "pooler_output", answer)
+    return found
 
 
 def _card(model: inference.LoadedModel, format: str, found: probes.Measured | None, note: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from torch.nn import Module
 
 from ssl_core.checkpoint import write_tensors
 from ssl_core.context import RunContext
@@ -27,6 +28,7 @@ from ssl_core.interop import matching
 from ssl_core.interop.base import UNSUPPORTED, Family, Public, Shape
 from ssl_core.interop.hf import BY_MODEL_TYPE
 from ssl_core.interop.tensors import Theirs, read_json
+from ssl_core.pair_losses import Scale
 from ssl_core.spec import ImportSpec, RunOrder
 
 _SPARE = 1 << 20
@@ -63,8 +65,10 @@ def _import(folder: Path, spec: ImportSpec, context: RunContext) -> dict[str, An
     if shape.modality.name in ("text", "image_text"):
         _check_tokenizer(codec, shape)
     depth = _decoder_layers(family, public, theirs)
-    encoder, decoder = _built(shape, depth, theirs)
-    report = matching.load(family, encoder, theirs, decoder)
+    encoder, parts = _built(shape, depth, theirs)
+    if family.scale:
+        parts["scale"] = Scale(1.0, 0.0 if any(row.ours == "bias" for row in family.scale) else None)
+    report = matching.load(family, encoder, theirs, parts)
     _tell(report, context)
     report.check(spec.least_share)
     counts = {name: len(value) for name, value in report.summary().items() if isinstance(value, list | dict)}
@@ -80,15 +84,15 @@ def _import(folder: Path, spec: ImportSpec, context: RunContext) -> dict[str, An
         "classes": [],
         "embed_dim": encoder.embed_dim,
         "decoder_depth": depth,
-        "parameters": sum(tensor.numel() for part in (encoder, decoder) if part for tensor in part.parameters()),
+        "parameters": sum(tensor.numel() for part in (encoder, *parts.values()) for tensor in part.parameters()),
         "max_length": int(shape.facts.get("max_length", 0)),
         "imported": facts,
     }
     source = spec.hub.model_dump() if spec.hub is not None else spec.filename
     card = {"imported": {**facts, "tensors": report.summary()}, "software": software(), "source": source}
     tensors = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
-    if decoder is not None:
-        tensors |= {f"parts.decoder.{k}": v for k, v in decoder.state_dict().items()}
+    for name, part in parts.items():
+        tensors |= {f"parts.{name}.{k}": v for k, v in part.state_dict().items()}
     with committed(context.workdir / "artifact") as out:
         write_tensors(out / "model.safetensors", tensors)
         (out / "config.json").write_text(json.dumps(summary, allow_nan=False, indent=1))
@@ -129,9 +133,14 @@ def _check_tokenizer(codec: Path | None, shape: Shape) -> None:
     if codec is None:
         text = "the folder needs tokenizer.json, or vocab.txt, or vocab.json with merges.txt"
         raise DataError("tokenizer_missing", text, "tokenizer.json")
-    entries, rows = tokenizer.size(tokenizer.load(codec)), int(shape.facts["vocab_size"])
+    known = tokenizer.load(codec)
+    entries, rows = tokenizer.size(known), int(shape.facts.get("text", shape.facts)["vocab_size"])
     if entries > rows:
         text = f"the tokenizer has {entries:,} entries and the model's table {rows:,} rows"
+        raise DataError("tokenizer_mismatch", text, "tokenizer.json")
+    filler = shape.modality.model_dump().get("filler")
+    if filler and known.token_to_id(filler) is None:
+        text = f"the tokenizer has no {filler!r}, which fills texts (pad_token of tokenizer_config.json)"
         raise DataError("tokenizer_mismatch", text, "tokenizer.json")
 
 
@@ -142,7 +151,7 @@ def _decoder_layers(family: Family, public: Public, theirs: Theirs) -> int:
     return family.decoder.depth(public)
 
 
-def _built(shape: Shape, depth: int, theirs: Theirs) -> tuple[Encoder, Decoder | None]:
+def _built(shape: Shape, depth: int, theirs: Theirs) -> tuple[Encoder, dict[str, Module]]:
     """Encoder and decoder, built once their size is known to be of the order of the file's."""
     facts = dict(shape.facts)
     with torch.device("meta"):
@@ -156,7 +165,7 @@ def _built(shape: Shape, depth: int, theirs: Theirs) -> tuple[Encoder, Decoder |
         raise DataError("import_mismatch", text, "config.json")
     torch.manual_seed(0)  # what least_share lets be missing is the same in every import
     encoder = build_encoder(shape.backbone, facts).eval()
-    return encoder, Decoder(shape.backbone, depth).eval() if depth else None
+    return encoder, {"decoder": Decoder(shape.backbone, depth).eval()} if depth else {}
 
 
 def _tell(report: matching.Report, context: RunContext) -> None:

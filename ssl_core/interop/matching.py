@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
-from torch import Tensor, isfinite
+from torch import Tensor, isfinite, nn
 
 from ssl_core.encoders.base import Encoder
-from ssl_core.encoders.decoder import Decoder
 from ssl_core.errors import DataError
 from ssl_core.interop.base import Family, Row
 from ssl_core.interop.tensors import Theirs
@@ -82,15 +81,19 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(name[:160] for name in listed[:_TOLD]) + more
 
 
-def load(family: Family, encoder: Encoder, theirs: Theirs, decoder: Decoder | None = None) -> Report:
-    """Fill the encoder, and the decoder where one is asked for, as far as their tensors fit, and say what became of
-    each. The caller checks the report."""
+def load(family: Family, encoder: Encoder, theirs: Theirs, parts: Mapping[str, nn.Module] | None = None) -> Report:
+    """Fill the encoder, and what stands beside it, as far as their tensors fit, and say what became of each. The caller
+    checks the report.
+
+    Args:
+        family, encoder, theirs: whose, what, and from what.
+        parts: `decoder` and `scale`, as far as they are asked for.
+    """
     report = Report()
     rows, state = family.rows(encoder.spec), encoder.state_dict()
-    if decoder is not None and family.decoder is not None:
-        beside = family.decoder.rows(decoder.spec, len(decoder.layers))
-        rows = [*rows, *(replace(row, ours=f"decoder.{row.ours}") for row in beside)]
-        state |= {f"decoder.{name}": value for name, value in decoder.state_dict().items()}
+    for name, part in (parts or {}).items():
+        rows = [*rows, *(replace(row, ours=f"{name}.{row.ours}") for row in _beside(family, name, encoder, part))]
+        state |= {f"{name}.{inner}": value for inner, value in part.state_dict().items()}
     names = _sorted(family, theirs, {name for row in rows for name in row.theirs}, report)
     used: set[str] = set()
     for row in rows:
@@ -103,6 +106,12 @@ def load(family: Family, encoder: Encoder, theirs: Theirs, decoder: Decoder | No
         _take(row, found, theirs, state[row.ours], report)
     report.unknown = sorted(name for name in names.values() if name not in used)
     return report
+
+
+def _beside(family: Family, name: str, encoder: Encoder, part: nn.Module) -> Iterable[Row]:
+    if name == "scale" or family.decoder is None:
+        return family.scale
+    return family.decoder.rows(encoder.spec, len(cast(nn.ModuleList, part.layers)))
 
 
 def _sorted(family: Family, theirs: Theirs, wanted: set[str], report: Report) -> dict[str, str]:

@@ -139,15 +139,26 @@ def example(graph: Graph, longer: int = 0) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(1 + longer)
     made: dict[str, Tensor] = {}
     if "input_ids" in graph.inputs:
-        words = facts["text"] if isinstance(graph.encoder, Dual) else facts
-        made |= _texts(words, longer, generator)
+        made |= _texts(facts.get("text", facts), longer, generator)
+        if isinstance(graph.encoder, Dual) and graph.encoder.text.spec.pooling == "last":
+            _ended(made, graph.encoder.text)
     if "pixel_values" in graph.inputs:
-        shown = facts["image"] if isinstance(graph.encoder, Dual) else facts
+        shown = facts.get("image", facts)
         size = (shown["channels"], shown.get("height", shown["size"]), shown.get("width", shown["size"]))
         made["pixel_values"] = torch.randn(BATCH + longer, *size, generator=generator)
     if "input_values" in graph.inputs:
         made["input_values"] = torch.randn(BATCH + longer, facts["samples"], generator=generator)
     return tuple(made[name] for name in graph.inputs)
+
+
+def _ended(made: dict[str, Tensor], tower: Encoder) -> None:
+    """As public text towers are fed: the entry that ends a text is the last one that they read. One that is not causal
+    is read to the end of the row, fillers and all."""
+    if tower.spec.attention == "full":
+        made["attention_mask"] = torch.ones_like(made["attention_mask"])
+    last = made["attention_mask"].sum(1, keepdim=True) - 1
+    if "sep_id" in tower.facts:
+        made["input_ids"] = made["input_ids"].scatter(1, last, int(tower.facts["sep_id"]))
 
 
 def _texts(facts: dict[str, Any], longer: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Pairs
     from ssl_core.data.archives import Member
+    from ssl_core.data.captions import Frame
     from ssl_core.spec import DatasetFacts
 
 _SMALL_POOL = 100_000_000
@@ -53,6 +54,15 @@ class ImageTextModality(Modality):
         description="byte-level BPE, WordPiece as in BERT, bytes, or the pool's most frequent characters",
     )
     lowercase: bool = Field(default=True, description="fold case before tokenizing, as CLIP does")
+    special_tokens: bool = Field(
+        default=False,
+        description="put [CLS] and [SEP], or an imported tokenizer's own such entries, around a text (CLIP)",
+    )
+    filler: str = Field(
+        default="",
+        max_length=64,
+        description="entry of the tokenizer, such as [PAD], that fills texts up to max_length and is read (SigLIP)",
+    )
     text_dropout: float = Field(
         default=0.0, ge=0, le=0.9,
         description="`pair`: share of a text's tokens that are left out, others each time, never all; 0 = none",
@@ -79,6 +89,13 @@ class ImageTextModality(Modality):
     def entries(self) -> int:
         """Of the tokenizer, at most."""
         return self.sides()[1].entries
+
+    @property
+    def frame(self) -> Frame:
+        """How texts are read."""
+        from ssl_core.data.captions import Frame
+
+        return Frame(self.max_length, self.special_tokens, self.filler)
 
     def sides(self) -> tuple[ImageModality, TextModality]:
         """The settings of each side, as its own modality has them."""
@@ -134,7 +151,7 @@ class ImageTextModality(Modality):
         """See `ssl_core.data.pair_shards.prepare`; the tokenizer is learned from the texts."""
         from ssl_core.data import pair_shards
 
-        pair_shards.prepare(self.sides(), dataset, out, tokenizer, progress)
+        pair_shards.prepare(self.sides(), dataset, out, tokenizer, progress, self.frame)
 
     def open(self, prepared: Path) -> Source:
         """A `PairSource`."""
@@ -156,7 +173,7 @@ class ImageTextModality(Modality):
         """From pictures, texts or both; see `ssl_core.data.pair_views.collate`."""
         from ssl_core.data import pair_views
 
-        return pair_views.collate(items, prepared, self.max_length)
+        return pair_views.collate(items, prepared, self.frame)
 
     def default_backbone(self, size: str) -> EncoderSpec:
         """The usual encoders of both sides at that size, and a shared space."""

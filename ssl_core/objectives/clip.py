@@ -26,7 +26,9 @@ class CLIP(Objective):
     """
 
     name: Literal["clip"] = "clip"
-    temperature: float = Field(default=0.07, ge=0.01, le=2, description="at the beginning; it is learned")
+    temperature: float = Field(
+        default=0.07, ge=0.01, le=2, description="at the beginning, unless the base model has one; it is learned"
+    )
     max_scale: float = Field(
         default=100.0, ge=1, le=1000, description="1 / temperature is kept at or under this; CLIP: 100"
     )

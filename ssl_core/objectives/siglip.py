@@ -25,7 +25,9 @@ class SigLIP(Objective):
     """
 
     name: Literal["siglip"] = "siglip"
-    temperature: float = Field(default=0.1, ge=0.01, le=2, description="at the beginning; it is learned")
+    temperature: float = Field(
+        default=0.1, ge=0.01, le=2, description="at the beginning, unless the base model has one; it is learned"
+    )
     bias: float = Field(
         default=-10.0, ge=-100, le=0, description="at the beginning: pairs start out as wrong, as most of them are"
     )

@@ -61,6 +61,9 @@ class Target(Value):
     columns: ClassVar[tuple[str, ...]]
     """Our columns that it is read from, which `columns` of an upload may name; the first is its own name."""
 
+    is_text: ClassVar[bool] = False
+    """Its values are texts as the content is: a tokenizer made for the dataset learns from both."""
+
     @classmethod
     def usual(cls, modality: type[Modality]) -> dict[str, tuple[str, ...]]:
         """What uploads of that modality call each of `columns`, best first, taken without being asked.

@@ -20,7 +20,7 @@ class Toy:
 
     Attributes:
         make: the model, freshly initialised; `randomised` moves its weights.
-        kind: what it reads, `text`, `image` or `wave`; random inputs are made of it.
+        kind: what it reads, `text`, `image`, `wave` or `pair`; random inputs are made of it.
         atol: greatest difference of the trunk's output to ours in float32.
         folder: further JSON files of its folder, e.g. `preprocessor_config.json`.
         tokens: entries of its vocabulary.
@@ -43,6 +43,16 @@ def resnet(depth: int) -> nn.Module:
     return transformers.ResNetForImageClassification(config)
 
 
+def pair(name: str, **pictures: int) -> nn.Module:
+    """Both towers of CLIP or SigLIP; `pictures` of another size than `SQUARE` says."""
+    tower = {**SQUARE, **pictures}
+    words = {**TEXT, **TRUNK, **ENDS, "max_position_embeddings": 16}
+    if name == "clip":
+        config = transformers.CLIPConfig(text_config=words, vision_config=tower, projection_dim=24)
+        return transformers.CLIPModel(config)
+    return transformers.SiglipModel(transformers.SiglipConfig(text_config=words, vision_config=tower))
+
+
 ENDS = {"bos_token_id": 2, "eos_token_id": 3}
 GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "n_positions": 64}
 SQUARE = {**TRUNK, "intermediate_size": 64, "image_size": 24, "patch_size": 8}
@@ -52,6 +62,8 @@ TOYS: dict[str, Toy] = {
         lambda: transformers.ASTForAudioClassification(transformers.ASTConfig(**TRUNK, max_length=48, num_mel_bins=32)),
         kind="image",
     ),
+    "clip": Toy(lambda: pair("clip"), kind="pair"),
+    "siglip": Toy(lambda: pair("siglip"), kind="pair", folder={"tokenizer_config.json": {"pad_token": "[PAD]"}}),
     "clip_vision_model": Toy(
         lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**SQUARE)), kind="image"
     ),

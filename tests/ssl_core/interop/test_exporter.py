@@ -97,7 +97,7 @@ def test_an_encoder_of_every_family_is_exported_and_computes_the_same(name: str,
     assert f"{difference:.3g} (greatest absolute difference" in (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["vit", "ast", "siglip_vision_model", "wav2vec2", "esm", "resnet"])
+@pytest.mark.parametrize("name", ["vit", "ast", "siglip_vision_model", "wav2vec2", "esm", "resnet", "clip", "siglip"])
 def test_a_file_for_onnxruntime_takes_other_batches_and_lengths_and_agrees(name: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     saved(name, tmp_path / "public")
