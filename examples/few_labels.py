@@ -33,7 +33,7 @@ from typing import Any
 from rich.table import Table
 
 from examples.arms import Bench, bars
-from examples.scores import Score, accuracy, contact_precision, rank_correlation, tag_accuracy
+from examples.scores import Score, accuracy, bleu, contact_precision, rank_correlation, tag_accuracy
 from examples.server import serving
 from groundwork.client import Client, Json
 
@@ -50,7 +50,7 @@ class Experiment:
     """One data set: where it lies, how it is pretrained, what is learned from its labels.
 
     Attributes:
-        folder, pool, ending: of the files; the pool may lie in another folder.
+        folder, pool, ending: of the files; the pool may lie in another folder, or be several files of lines.
         sizes: labelled sets.
         minutes, objective: of pretraining.
         task: of fine-tuning, less its mode.
@@ -59,10 +59,11 @@ class Experiment:
         pretrain: more fields of the pretraining job.
         columns: of the labelled files, where their names do not say it.
         baselines: how the names of the comparable ones begin.
+        arms: which its task has.
     """
 
     folder: str
-    pool: str
+    pool: str | tuple[str, ...]
     ending: str
     sizes: tuple[int | str, ...]
     minutes: float
@@ -73,7 +74,8 @@ class Experiment:
     metric: str = "accuracy"
     pretrain: Json = field(default_factory=dict)
     columns: Json = field(default_factory=dict)
-    baselines: str = ""
+    baselines: str | tuple[str, ...] = ""
+    arms: tuple[str, ...] = tuple(ARMS)
 
 
 EXPERIMENTS = {
@@ -119,6 +121,19 @@ EXPERIMENTS = {
         columns={"number": "label"},
         baselines="onehot_ridge_spearman",
     ),
+    "multi30k": Experiment(
+        "translation/multi30k_en_de",
+        ("unlabeled.en.txt", "unlabeled.de.txt"),
+        "jsonl",
+        (2000, 10_000, "all"),
+        60,
+        {"name": "denoising"},
+        task={"name": "translation"},
+        score=bleu,
+        metric="sacreBLEU, lower-cased",
+        baselines=("ibm1_word_by_word_bleu", "nearest_source_bleu"),
+        arms=("full", "scratch"),
+    ),
     "fsdd": Experiment("audio/fsdd", "unlabeled.zip", "zip", (5, 20, 50), 30, {"name": "simclr"}),
 }
 
@@ -127,7 +142,7 @@ def read_test(path: Path) -> list[tuple[Any, Any]]:
     """The test rows as (text, chain, or bytes of a picture or a sound; label, or the whole row of JSON lines)."""
     if path.suffix == ".jsonl":
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return [(row["sequence"], row) for row in rows]
+        return [(row.get("sequence") or row["source"], row) for row in rows]
     if path.suffix == ".csv":
         with path.open(newline="", encoding="utf-8") as file:
             return [(row["text"], row["label"]) for row in csv.DictReader(file)]
@@ -144,11 +159,21 @@ def best_baseline(data: Path, experiment: Experiment, size: int | str) -> tuple[
     return name, at_size[name]
 
 
+def pool_of(bench: Bench, experiment: Experiment, data: Path) -> Path:
+    """The unlabelled file; of several the lines of all."""
+    folder = data / experiment.folder
+    if isinstance(experiment.pool, str):
+        return (folder / experiment.pool).resolve()
+    joined = bench.folder / f"pool_{'_'.join(experiment.pool)}"
+    joined.write_bytes(b"".join((folder / name).read_bytes().rstrip(b"\n") + b"\n" for name in experiment.pool))
+    return joined
+
+
 def pretrained(bench: Bench, experiment: Experiment, data: Path, options: argparse.Namespace) -> tuple[Json, float]:
     """The finished pretraining job and its minutes."""
     spec = {
         "type": "pretrain",
-        "dataset": bench.dataset((data / experiment.folder / experiment.pool).resolve()),
+        "dataset": bench.dataset(pool_of(bench, experiment, data)),
         "objective": {"name": options.objective} if options.objective else experiment.objective,
         "budget": {"steps": options.steps} if options.steps else {"minutes": options.minutes or experiment.minutes},
         **experiment.pretrain,
@@ -164,7 +189,7 @@ def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.
     rows: list[Json] = []
     for size in options.sizes or experiment.sizes:
         train = bench.dataset(root / f"train_{size}.{experiment.ending}", **columns)
-        scores: dict[str, list[float]] = {arm: [] for arm in options.arms}
+        scores: dict[str, list[float]] = {arm: [] for arm in options.arms if arm in experiment.arms}
         for seed in range(options.seeds):
             common = {"type": "finetune", "dataset": train, "model": base, "seed": seed}
             for arm in scores:
@@ -194,8 +219,9 @@ def measure_all(bench: Bench, options: argparse.Namespace) -> None:
     found: dict[str, tuple[Json, float]] = {}
     for name in options.sets:
         experiment = EXPERIMENTS[name]
-        pool = (options.data / experiment.folder / experiment.pool).resolve()
-        alike = json.dumps([str(pool), experiment.objective, experiment.pretrain])
+        named = [experiment.pool] if isinstance(experiment.pool, str) else experiment.pool
+        pools = [str((options.data / experiment.folder / one).resolve()) for one in named]
+        alike = json.dumps([pools, experiment.objective, experiment.pretrain])
         if alike not in found:
             found[alike] = pretrained(bench, experiment, options.data, options)
         job, minutes = found[alike]
@@ -238,12 +264,13 @@ def table_of(name: str, rows: list[Json], minutes: float, options: argparse.Name
     """A line for each number of labels."""
     title = f"{name}: test {EXPERIMENTS[name].metric}, {options.seeds} seeds; pretraining took {minutes:.1f} minutes"
     table = Table(title=title, width=140)
-    for column in ("labels per class", "best classical", *options.arms, "minutes each"):
+    arms = list(rows[0]["scores"])
+    for column in ("labels per class", "best classical", *arms, "minutes each"):
         table.add_column(column)
     for row in rows:
         bar = f"{row['baseline_score']:.3f} ({row['baseline']})"
-        each = " / ".join(f"{row['minutes'][arm]:.1f}" for arm in options.arms)
-        table.add_row(str(row["labels_per_class"]), bar, *(shown(row["scores"][arm]) for arm in options.arms), each)
+        each = " / ".join(f"{row['minutes'][arm]:.1f}" for arm in arms)
+        table.add_row(str(row["labels_per_class"]), bar, *(shown(row["scores"][arm]) for arm in arms), each)
     return table
 
 

@@ -62,3 +62,16 @@ def rank_correlation(answers: Sequence[Json], truths: Sequence[Any]) -> float:
 
     pair = ranks([answer["number"] for answer in answers]), ranks([float(truth["label"]) for truth in truths])
     return 0.0 if min(np.std(each) for each in pair) == 0 else float(np.corrcoef(*pair)[0, 1])
+
+
+def bleu(answers: Sequence[Json], truths: Sequence[Any]) -> float:
+    """sacreBLEU of all answers together, 0 to 100, lower-cased, with its usual tokenizer (13a).
+
+    Args:
+        answers: of a translation model.
+        truths: `{"target"}`.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    wrote, true = [answer["translation"] for answer in answers], [truth["target"] for truth in truths]
+    return float(BLEU(lowercase=True).corpus_score(wrote, [true]).score)

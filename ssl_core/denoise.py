@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_core.batch import Tokens
+from ssl_core.beam import Search, search
 from ssl_core.corruption import Corrupted
 from ssl_core.distributed import mean
 from ssl_core.encoders.base import Encoder
-from ssl_core.encoders.decoder import Decoder
+from ssl_core.encoders.decoder import Decoder, Generation
 from ssl_core.encoders.transformer import Transformer
 from ssl_core.layers import initialise
 from ssl_core.losses import vocabulary_losses
@@ -44,6 +45,23 @@ def _parts(nets: Nets) -> tuple[Transformer, Decoder, nn.Embedding | None]:
     if not isinstance(encoder, Transformer) or not isinstance(decoder, Decoder):
         raise TypeError("writing needs a Transformer and a Decoder")
     return encoder, decoder, sentinels if isinstance(sentinels, nn.Embedding) else None
+
+
+def decoder_of(nets: Nets) -> Decoder:
+    """The part named `decoder`."""
+    return _parts(nets)[1]
+
+
+@torch.no_grad()
+def translate(nets: Nets, source: Tokens, how: Search) -> list[list[int]]:
+    """The best text that beam search finds for each document, one a row; nets of `writer_nets` in evaluation mode."""
+    decoder, outputs = decoder_of(nets), table(nets)
+
+    def step(last: Tensor, generation: Generation) -> Tensor:
+        return F.linear(decoder.step(embedded(nets, last), generation)[:, -1], outputs)
+
+    generation = decoder.start(read(nets, source), source)
+    return search(step, generation, len(source.ids), how, source.ids.device)
 
 
 def read(nets: Nets, source: Tokens) -> Tensor:

@@ -62,7 +62,7 @@ class BaseModel:
         """Copy every weight, of its objective's parts too. Raises CheckpointError `invalid_model`."""
         self._load(nets, "")
 
-    def load_decoder(self, decoder: Decoder) -> None:
+    def load_decoder(self, decoder: Decoder, param: str = "objective.decoder_depth") -> None:
         """Copy its decoder's weights, into one of `decoder_depth` layers on its `backbone`.
 
         Raises:
@@ -74,7 +74,7 @@ class BaseModel:
             raise SpecError("no_decoder", text, "model")
         if len(decoder.layers) != self.decoder_depth:
             text = f"the base model's decoder has {self.decoder_depth} layers, and {len(decoder.layers)} are asked for"
-            raise SpecError("decoder_mismatch", text, "objective.decoder_depth")
+            raise SpecError("decoder_mismatch", text, param)
         self._load(decoder, _DECODER)
 
     def load_parts(self, nets: Nets) -> None:

@@ -48,7 +48,7 @@ class TaskEvaluation:
 
     def measure(self, nets: Nets) -> dict[str, float]:
         """`validation/…`."""
-        scores = self._task.metrics(predictions(self._task, nets, self._split), self._split.truth())
+        scores = self._task.metrics(predictions(self._task, nets, self._split, quick=True), self._split.truth())
         return {f"validation/{name}": value for name, value in sorted(scores.items())}
 
     def warnings(self, metrics: dict[str, float]) -> dict[str, str]:
@@ -64,6 +64,7 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
     plan, device = TrainPlan.of(spec), distributed.device()
     context.emit("stage", stage="preparing")
     base = open_base(Path(order.model)) if order.model else None
+    spec = spec.model_copy(update={"task": spec.task.settled(base)})
     start = _open(order, spec, base, context)
     train_split, validation = _splits(order, spec, start, context)
     torch.manual_seed(spec.seed)
@@ -71,7 +72,10 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
     if base is not None and spec.initialization == "pretrained":
         base.load_encoder(encoder)
     classes = start.source.classes
-    nets = spec.task.build(encoder, classes).to(device)
+    nets = spec.task.build(encoder, classes)
+    if base is not None and spec.initialization == "pretrained":
+        spec.task.adopt(nets, base)
+    nets.to(device)
     loader = Loader(
         start.source,
         start.modality,

@@ -144,7 +144,7 @@ class LoadedModel:
                 raw = self._raw([samples[at] for at in batch])
                 inputs = self._inputs(raw)
                 outputs = task.predict(self.nets, Batch(views=(inputs,), seeds=seeds, targets=targets_of(raw)))
-            outputs = {name: tensor.cpu() for name, tensor in outputs.items()}
+            outputs = task.spelled({name: tensor.cpu() for name, tensor in outputs.items()}, self.folder)
             for row, at in enumerate(batch):
                 answers[at] = task.answer(outputs, row, self.classes)
         return answers

@@ -261,7 +261,7 @@ def _memory(
     spec: PretrainSpec | FinetuneSpec, learner: Objective | Task, modality: Modality, backbone: EncoderSpec
 ) -> int:
     batch = math.ceil((spec.batch_size or 1) / spec.resources.processes)
-    layers = learner.decoder_layers(backbone) if isinstance(learner, Objective) else 0
+    layers = learner.decoder_layers(backbone)
     return memory_bytes(backbone, modality, batch, learner.views, spec.precision == "bf16", layers)
 
 

@@ -42,12 +42,17 @@ class Split:
 
 
 @torch.no_grad()
-def predictions(task: Task, nets: Nets, split: Split) -> dict[str, Tensor]:
-    """The task's outputs for a split, in its order and on the CPU, filled up as `Task.metrics` says."""
+def predictions(task: Task, nets: Nets, split: Split, quick: bool = False) -> dict[str, Tensor]:
+    """The task's outputs for a split, in its order and on the CPU, filled up as `Task.metrics` says.
+
+    Args:
+        quick: no more of them than `Task.glance` gives.
+    """
     device = next(nets.parameters()).device
     found: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for positions, batch in plain_batches(split.source, split.modality, split.indices, device):
-        for name, value in task.predict(nets, batch).items():
+        told = task.glance(nets, batch) if quick else task.spelled(task.predict(nets, batch), split.folder)
+        for name, value in told.items():
             kept = value.float() if value.is_floating_point() else value
             found.setdefault(name, []).append((torch.from_numpy(positions), kept.cpu()))
     return {name: _whole(parts, len(split.indices)) for name, parts in found.items()}

@@ -122,6 +122,7 @@ class TargetColumns:
     ) -> dict[str, str]:
         found, mapping = told
         usual, first = kind.usual(modality), kind.columns[0]
+        taken = {name.lower() for name in found} - {name.lower() for name in free}
         if not usual:
             if first in mapping:
                 name = modality.model_fields["name"].default
@@ -130,7 +131,7 @@ class TargetColumns:
             return {}
         chosen = {}
         for ours in kind.columns:
-            names = usual.get(ours, ())
+            names = tuple(name for name in usual.get(ours, ()) if kind.beside.get(name) in (None, *taken))
             theirs = choose_column(ours, found, mapping, ()) or choose_column(ours, free, {}, names)
             if theirs is not None:
                 chosen[ours] = theirs

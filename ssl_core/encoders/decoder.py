@@ -202,6 +202,23 @@ class DecoderLayer(nn.Module):
         return normed
 
 
+def start_as(decoder: Decoder, encoder: nn.Module) -> None:
+    """Begin with the encoder's self-attention, feed-forward and norms, layer by layer; attention to the source stays
+    fresh (Rothe et al. 2020, Leveraging Pre-trained Checkpoints, https://arxiv.org/abs/1907.12461).
+
+    Args:
+        decoder: built from the encoder's spec; layers that the encoder has not stay fresh.
+        encoder: a Transformer.
+    """
+    theirs = encoder.state_dict()
+    mine = {
+        name: theirs[name]
+        for name, value in decoder.state_dict().items()
+        if name in theirs and theirs[name].shape == value.shape
+    }
+    decoder.load_state_dict(mine, strict=False)
+
+
 Own: TypeAlias = tuple[Tensor | None, tuple[Tensor, Tensor] | None, bool, Past | None]
 """Mask, rotary angles, whether causal, and past of a layer's self-attention."""
 

@@ -30,7 +30,7 @@ class Show:
     """
 
     def __init__(self, context: RunContext, prepared: Path, step: int) -> None:
-        self._context, self._prepared, self._step = context, prepared, step
+        self._context, self.prepared, self._step = context, prepared, step
         self._codec: Any = None
 
     def words(self, ids: Tensor | list[int]) -> str:
@@ -38,7 +38,7 @@ class Show:
         if self._codec is None:
             from tokenizers import Tokenizer
 
-            self._codec = Tokenizer.from_file(str(self._prepared / "tokenizer.json"))
+            self._codec = Tokenizer.from_file(str(self.prepared / "tokenizer.json"))
         return str(self._codec.decode(ids if isinstance(ids, list) else ids.tolist(), skip_special_tokens=False))
 
     def filled(self, ids: Tensor, guesses: dict[int, int]) -> str:

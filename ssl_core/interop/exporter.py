@@ -29,6 +29,7 @@ from ssl_core.interop import matching, probes, writers
 from ssl_core.interop.base import NOT_EXPRESSIBLE, Family, Headed, Shape, inexpressible
 from ssl_core.interop.hf import BY_MODEL_TYPE, FAMILIES
 from ssl_core.spec import ExportSpec, RunOrder
+from ssl_core.tasks.translation import Translation
 
 
 def run(order: RunOrder, spec: ExportSpec, context: RunContext) -> dict[str, Any]:
@@ -78,6 +79,8 @@ def write_hf(model: inference.LoadedModel, out: Path) -> tuple[probes.Measured |
     name = None if nets is None else writers.write(nets, shape, out)
     if nets is not None and name is not None:
         _beside(model, out)
+        if isinstance(model.task, Translation):
+            writers.write_search(model.task, shape, out)
         return writers.measured(out, name, nets), ""
     family, config, made = _written(shape, model)
     save_file(dict(made.tensors), out / "model.safetensors", metadata={"format": "pt"})

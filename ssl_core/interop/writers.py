@@ -17,13 +17,16 @@ from ssl_core.interop import matching, probes
 from ssl_core.interop.base import Shape, Writes
 from ssl_core.interop.hf import FAMILIES
 from ssl_core.nets import Nets
+from ssl_core.tasks.translation import Translation
 
 
 def whole(model: LoadedModel) -> Nets | None:
-    """Encoder, decoder and sentinels of a model folder; None of a task, or of a model that has no decoder."""
+    """Encoder, decoder and sentinels of a model folder; None of a model that has no decoder."""
     depth = int(model.config.get("decoder_depth", 0))
-    if model.task is not None or not depth:
+    if not depth:
         return None
+    if model.task is not None:
+        return model.nets
     sentinels = load_file(model.folder / "model.safetensors").get("parts.sentinels.weight")
     nets = writer_nets(model.nets.encoder, depth, 0 if sentinels is None else len(sentinels))
     open_base(model.folder).load_parts(nets)
@@ -50,6 +53,17 @@ def write(nets: Nets, shape: Shape, out: Path) -> str | None:
         (out / "config.json").write_text(json.dumps(told, indent=1))
         return family.decoder.model_class
     return None
+
+
+def write_search(task: Translation, shape: Shape, out: Path) -> None:
+    """How a public model's `generate` is to search, so that it writes what ours does."""
+    told = {
+        "num_beams": task.beams, "length_penalty": task.length_penalty, "early_stopping": False, "do_sample": False,
+        "max_new_tokens": min(task.max_tokens, int(shape.facts["max_length"])), "forced_eos_token_id": None,
+        "decoder_start_token_id": shape.facts["sep_id"], "eos_token_id": shape.facts["sep_id"],
+        "pad_token_id": shape.facts["pad_id"],
+    }  # fmt: skip
+    (out / "generation_config.json").write_text(json.dumps(told, indent=1))
 
 
 def _decoder(nets: Nets) -> Decoder:

@@ -59,7 +59,9 @@ class TextModality(Modality):
         ".txt", ".jsonl", ".csv", ".tsv", ".parquet", ".zip", ".tar", ".tar.gz", ".tgz",
     )  # fmt: skip
     columns: ClassVar[dict[str, Column]] = {
-        "text": Column(usual=("text", "content", "document", "sentence", "body", "words", "tokens"))
+        "text": Column(
+            usual=("text", "content", "document", "sentence", "body", "words", "tokens", "source", "source_text")
+        )
     }
     catch_all: ClassVar[bool] = True
     part: ClassVar[str] = "word"

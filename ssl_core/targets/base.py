@@ -61,6 +61,8 @@ class Target(Value):
     columns: ClassVar[tuple[str, ...]]
     """Our columns that it is read from, which `columns` of an upload may name; the first is its own name."""
 
+    beside: ClassVar[dict[str, str]] = {}
+    """Usual names that hold only where the column beside them, of that name, is taken for something else."""
     is_text: ClassVar[bool] = False
     """Its values are texts as the content is: a tokenizer made for the dataset learns from both."""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
     from ssl_core.evaluation.samples import Show
+    from ssl_core.export import BaseModel
     from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
     from ssl_core.spec import DatasetFacts, TargetFacts
@@ -63,6 +64,17 @@ class Task(Value):
         """The encoder with this task's head over `classes` (empty where the task has none)."""
         raise NotImplementedError
 
+    def decoder_layers(self, backbone: EncoderSpec) -> int:
+        """Layers of a decoder of the encoder's shape that it trains beside it, for the estimate of memory."""
+        return 0
+
+    def settled(self, base: BaseModel | None) -> Task:
+        """With what the pretrained model decides; here: as it is."""
+        return self
+
+    def adopt(self, nets: Nets, base: BaseModel) -> None:
+        """Take over more of a pretrained model than its encoder, whose weights are in `nets` already."""
+
     def begin(self, nets: Nets, batches: Iterable[Batch]) -> bool:
         """Called once before the first step of a run that does not resume; a pure function of weights and batches.
 
@@ -95,6 +107,14 @@ class Task(Value):
     def predict(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """Raw outputs for a batch of plain views, first dimension B; e.g. `{"probabilities": (B, classes)}`."""
         raise NotImplementedError
+
+    def glance(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        """As much of `predict` as `best_metric` needs, for the scores while a run goes on; here: all of it."""
+        return self.predict(nets, batch)
+
+    def spelled(self, outputs: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
+        """The outputs of a batch with whatever takes the tokenizer of `folder` to tell; here: as they are."""
+        return outputs
 
     def metrics(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, float]:
         """Scores of a whole split.

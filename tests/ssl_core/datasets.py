@@ -72,7 +72,11 @@ def text_dataset(folder: Path, rows: int = 90, labelled: bool = True, seed: int 
     columns = {"text": texts, "label": pa.array(kept, pa.string()), "source": [f"toy.csv:{row}" for row in range(rows)]}
     profile = {"modality": "text", "characters": sum(map(len, texts)), "width": 0, "height": 0, "channels": 0}
     tags = [["long" if len(word) > 4 else "short" for word in text.split()] for text in texts]
-    return write_dataset(folder, {**columns, "tags": tags}, {**profile, "targets": {"tags": tallied(tags)}})
+    # A "translation": the first words, the last of them first.
+    told = [" ".join(reversed(text.split()[:4])) for text in texts]
+    counts = {"rows": rows, "numbers": {"mean": sum(map(len, told)) / rows, "max": float(max(map(len, told)))}}
+    targets = {"tags": tallied(tags), "translation": counts}
+    return write_dataset(folder, {**columns, "tags": tags, "translation": told}, {**profile, "targets": targets})
 
 
 def tallied(tags: Sequence[Sequence[str | None]]) -> dict[str, Any]:
