@@ -194,7 +194,8 @@ def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.
             common = {"type": "finetune", "dataset": train, "model": base, "seed": seed}
             for arm in scores:
                 mode, start = ARMS[arm]
-                task = {**experiment.task, "mode": mode, **(experiment.probe if arm == "probe" else {})}
+                chosen = {"mode": mode} if "probe" in experiment.arms else {}
+                task = {**experiment.task, **chosen, **(experiment.probe if arm == "probe" else {})}
                 title = f"{size} labels, seed {seed}, {arm}"
                 job = bench.run(title, {**common, "task": task, "initialization": start})
                 scores[arm].append(bench.score(job["result"]["model"], test, experiment.score))
