@@ -44,6 +44,27 @@ class EvaluateSpec(Value):
     resources: Resources = Resources()
 
 
+class PredictSpec(Value):
+    """A fine-tuned model's answer for every row of a dataset, with labels or without: `predictions.jsonl`."""
+
+    type: Literal["predict"] = "predict"
+    model: ModelId
+    dataset: DatasetId
+    metadata: Metadata = Field(default_factory=dict, max_length=16)
+    resources: Resources = Resources()
+
+
+class EmbedSpec(Value):
+    """A model's vector for every row of a dataset: `embeddings.parquet`, not normalised."""
+
+    type: Literal["embed"] = "embed"
+    model: ModelId
+    dataset: DatasetId
+    pooling: Literal["mean", "cls", "max"] = Field(default="mean", description="as at the embeddings endpoint")
+    metadata: Metadata = Field(default_factory=dict, max_length=16)
+    resources: Resources = Resources()
+
+
 class LabelEfficiencySpec(Value):
     """How many labels a pretrained model saves: several ways to learn, at several numbers of labels, on one test set.
 

@@ -28,11 +28,13 @@ from ssl_core.machine import keep_freed_memory
 from ssl_core.run_context import FileContext
 from ssl_core.spec import (
     BaselineSpec,
+    EmbedSpec,
     EvaluateSpec,
     ExportSpec,
     FinetuneSpec,
     ImportSpec,
     IngestSpec,
+    PredictSpec,
     PretrainSpec,
     ReportSpec,
     RunOrder,
@@ -77,6 +79,8 @@ def execute(order: RunOrder, context: RunContext) -> dict[str, Any]:
 
     if order.threads is not None:
         torch.set_num_threads(order.threads)
+    if isinstance(spec, PredictSpec | EmbedSpec):
+        return _asked(order, spec, context)
     if isinstance(spec, EvaluateSpec | BaselineSpec | ReportSpec):
         return _measured(order, spec, context)
     if isinstance(spec, ImportSpec | ExportSpec):
@@ -90,6 +94,14 @@ def execute(order: RunOrder, context: RunContext) -> dict[str, Any]:
             return pretrain(order, spec, context)
         assert isinstance(spec, FinetuneSpec)
         return finetune(order, spec, context)
+
+
+def _asked(order: RunOrder, spec: PredictSpec | EmbedSpec, context: RunContext) -> dict[str, Any]:
+    from ssl_core.evaluation import over_rows
+
+    if isinstance(spec, PredictSpec):
+        return over_rows.predict(order, spec, context)
+    return over_rows.embed(order, spec, context)
 
 
 def _measured(order: RunOrder, spec: EvaluateSpec | BaselineSpec | ReportSpec, context: RunContext) -> dict[str, Any]:

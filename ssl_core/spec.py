@@ -12,7 +12,14 @@ from pydantic import Field, TypeAdapter, field_validator
 
 from ssl_core.backbones import EncoderSpec, named_backbone
 from ssl_core.errors import SpecError
-from ssl_core.evaluation_spec import BaselineSpec, EvaluateSpec, LabelEfficiencySpec, ReportSpec
+from ssl_core.evaluation_spec import (
+    BaselineSpec,
+    EmbedSpec,
+    EvaluateSpec,
+    LabelEfficiencySpec,
+    PredictSpec,
+    ReportSpec,
+)
 from ssl_core.modalities import AnyModality
 from ssl_core.objectives import AnyObjective
 from ssl_core.spec_fields import Budget, DatasetId, Metadata, ModelId, OptimizerSpec, ProbeSpec, Resources
@@ -20,10 +27,10 @@ from ssl_core.tasks import AnyTask
 from ssl_core.values import Value
 
 __all__ = [
-    "JOB_SPEC", "AnySpec", "BaselineSpec", "Budget", "DatasetFacts", "DatasetId", "EvaluateSpec", "ExportSpec",
-    "FinetuneSpec", "HubModel", "ImportSpec", "IngestSpec", "JobSpec", "LabelEfficiencySpec", "Metadata", "ModelFacts",
-    "ModelId", "OptimizerSpec", "PretrainSpec", "ProbeSpec", "ReportSpec", "Resources", "RunOrder", "TrainPlan",
-    "TrainSpec", "Training", "UserJobSpec",
+    "JOB_SPEC", "AnySpec", "BaselineSpec", "Budget", "DatasetFacts", "DatasetId", "EmbedSpec", "EvaluateSpec",
+    "ExportSpec", "FinetuneSpec", "HubModel", "ImportSpec", "IngestSpec", "JobSpec", "LabelEfficiencySpec",
+    "Metadata", "ModelFacts", "ModelId", "OptimizerSpec", "PredictSpec", "PretrainSpec", "ProbeSpec", "ReportSpec",
+    "Resources", "RunOrder", "TrainPlan", "TrainSpec", "Training", "UserJobSpec",
 ]  # fmt: skip
 
 
@@ -156,6 +163,8 @@ AnySpec = (
     PretrainSpec
     | FinetuneSpec
     | EvaluateSpec
+    | PredictSpec
+    | EmbedSpec
     | LabelEfficiencySpec
     | BaselineSpec
     | ReportSpec
@@ -166,7 +175,8 @@ AnySpec = (
 JobSpec = Annotated[AnySpec, Field(discriminator="type")]
 TrainSpec = Annotated[PretrainSpec | FinetuneSpec, Field(discriminator="type")]
 UserJobSpec = Annotated[
-    PretrainSpec | FinetuneSpec | EvaluateSpec | LabelEfficiencySpec | ExportSpec, Field(discriminator="type")
+    PretrainSpec | FinetuneSpec | EvaluateSpec | PredictSpec | EmbedSpec | LabelEfficiencySpec | ExportSpec,
+    Field(discriminator="type"),
 ]
 JOB_SPEC: TypeAdapter[AnySpec] = TypeAdapter(JobSpec)
 

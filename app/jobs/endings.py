@@ -16,7 +16,7 @@ from app.jobs.tables import Job, JobInput
 from app.models import service as models
 from app.models.service import StoredFile
 
-_MEASURED = ("evaluate", "baseline", "report")
+_MEASURED = ("evaluate", "predict", "embed", "baseline", "report")
 """Jobs whose result is numbers and files to download, not a model."""
 
 

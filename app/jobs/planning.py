@@ -15,9 +15,10 @@ from app.errors import Unprocessable
 from app.jobs import service
 from app.jobs.service import InputRef
 from app.models import service as models
+from ssl_core.backbones import FAMILIES
 from ssl_core.errors import SpecError
 from ssl_core.recipes import resolve
-from ssl_core.spec import DatasetFacts, EvaluateSpec, FinetuneSpec, PretrainSpec, TargetFacts
+from ssl_core.spec import DatasetFacts, EmbedSpec, EvaluateSpec, FinetuneSpec, PredictSpec, PretrainSpec, TargetFacts
 from ssl_core.tasks import AnyTask, Task
 from ssl_core.tasks.classification import Classification
 
@@ -113,15 +114,35 @@ def evaluation_inputs(session: Session, project_id: str, spec: EvaluateSpec) -> 
     return [InputRef("model", spec.model, digest), dataset_input(session, "dataset", spec.dataset)]
 
 
+def row_inputs(session: Session, project_id: str, spec: PredictSpec | EmbedSpec) -> list[InputRef]:
+    """What a model is asked about each row of: a dataset of its modality; for answers it has a task."""
+    models.facts(session, project_id, spec.model, "model")
+    config = models.config_of(session, spec.model)
+    if isinstance(spec, PredictSpec) and config.get("task") is None:
+        message = "It is an encoder without a task; fine-tune it first, or ask for vectors with a job of type embed."
+        raise Unprocessable("no_task", message, "model")
+    if isinstance(spec, EmbedSpec) and spec.pooling == "cls" and not FAMILIES[config["backbone"]["family"]][1]:
+        message = "This model's encoder has no tokens: it offers the poolings mean, max, not 'cls'."
+        raise Unprocessable("unsupported_pooling", message, "pooling")
+    _check_modality(session, project_id, spec.dataset, str(config["modality"]["name"]))
+    digest = models.digest_and_files(session, spec.model)[0]
+    return [InputRef("model", spec.model, digest), dataset_input(session, "dataset", spec.dataset)]
+
+
+def _check_modality(session: Session, project_id: str, dataset: str, modality: str) -> DatasetFacts:
+    facts = datasets.facts(session, project_id, dataset, "dataset")
+    if facts.modality != modality:
+        message = f"{dataset} is {facts.modality} and the model reads {modality}."
+        raise Unprocessable("modality_mismatch", message, "dataset")
+    return facts
+
+
 def _check_pretext(session: Session, project_id: str, spec: EvaluateSpec, config: dict[str, Any]) -> None:
     """A model without a task needs an objective to be measured by, or two towers, and data of its modality."""
     modality = str(config["modality"]["name"])
     if config.get("objective") is None and config["backbone"].get("family") != "dual":
         message = "It has neither a task nor an objective to be measured by; fine-tune it first."
         raise Unprocessable("no_task", message, "model")
-    facts = datasets.facts(session, project_id, spec.dataset, "dataset")
-    if facts.modality != modality:
-        message = f"{spec.dataset} is {facts.modality} and the model reads {modality}."
-        raise Unprocessable("modality_mismatch", message, "dataset")
+    facts = _check_modality(session, project_id, spec.dataset, modality)
     if facts.rows < 2:
         raise Unprocessable("dataset_too_small", f"{spec.dataset} has {facts.rows} rows; scoring needs 2.", "dataset")

@@ -17,8 +17,9 @@ from app.jobs.tables import Attempt, Checkpoint, Job, JobEvent, JobPart, LogChun
 
 LOG_PIECE = 256 * 1024
 JobType = Literal[
-    "pretrain", "finetune", "evaluate", "label_efficiency", "baseline", "report", "ingest", "import", "export"
-]
+    "pretrain", "finetune", "evaluate", "predict", "embed", "label_efficiency", "baseline", "report", "ingest",
+    "import", "export",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,14 @@ _OTHERS: dict[str, Example] = {
         "summary": "Score a fine-tuned model on labelled rows",
         "value": {"type": "evaluate", "model": "mdl_01jd3w9qz2", "dataset": "ds_01jd3w8zzz"},
     },
+    "predict": {
+        "summary": "Ask a fine-tuned model about every row of a dataset",
+        "value": {"type": "predict", "model": "mdl_01jd3w9qz2", "dataset": "ds_01jd3w8m6k"},
+    },
+    "embed": {
+        "summary": "A vector for every row of a dataset",
+        "value": {"type": "embed", "model": "mdl_01jd3w9qz2", "dataset": "ds_01jd3w8m6k"},
+    },
     "label_efficiency": {
         "summary": "Show how many labels the pretraining saves",
         "value": {

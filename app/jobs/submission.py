@@ -17,9 +17,9 @@ from app.jobs.tables import Job
 from app.models import service as models
 from app.settings import Settings
 from ssl_core.recipes import Estimate, estimate
-from ssl_core.spec import EvaluateSpec, ExportSpec, LabelEfficiencySpec
+from ssl_core.spec import EmbedSpec, EvaluateSpec, ExportSpec, LabelEfficiencySpec, PredictSpec
 
-UserSpec = TrainedSpec | EvaluateSpec | LabelEfficiencySpec | ExportSpec
+UserSpec = TrainedSpec | EvaluateSpec | PredictSpec | EmbedSpec | LabelEfficiencySpec | ExportSpec
 
 RESEND_MS = 10 * 60_000
 """A client's own retry comes within seconds; an equal body after this long is a wish for another run."""
@@ -58,6 +58,9 @@ def create(session: Session, settings: Settings, project_id: str, spec: UserSpec
         return service.enqueue(session, project_id=project_id, spec=spec, inputs=inputs, sent=sent.body)
     if isinstance(spec, EvaluateSpec):
         inputs = planning.evaluation_inputs(session, project_id, spec)
+        return service.enqueue(session, project_id=project_id, spec=spec, inputs=inputs, sent=sent.body)
+    if isinstance(spec, PredictSpec | EmbedSpec):
+        inputs = planning.row_inputs(session, project_id, spec)
         return service.enqueue(session, project_id=project_id, spec=spec, inputs=inputs, sent=sent.body)
     resolved = planning.plan(session, project_id, spec, settings.cpu_precision)
     return service.enqueue(session, project_id=project_id, spec=resolved.spec, inputs=resolved.inputs, sent=sent.body)

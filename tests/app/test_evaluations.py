@@ -10,7 +10,7 @@ import pytest
 from tests.app import registered
 from tests.app.conftest import Api
 from tests.app.jobs_world import ready_dataset
-from tests.model_folders import text_model
+from tests.model_folders import image_model, text_model
 
 
 def evaluate(api: Api, model: str, dataset: str) -> tuple[int, dict[str, Any]]:
@@ -51,3 +51,42 @@ def test_what_cannot_be_measured_is_refused_with_the_field(
     model = pretrained(api, tmp_path / "m", objective)
     status, told = evaluate(api, model, ready_dataset(api.platform, api.project_id, **profile))
     assert (status, told["error"]["code"], told["error"]["param"]) == (422, code, param)
+
+
+def asked(api: Api, kind: str, model: str, dataset: str, **more: Any) -> tuple[int, dict[str, Any]]:
+    reply = api.client.post("/v1/jobs", json={"type": kind, "model": model, "dataset": dataset, **more})
+    return reply.status_code, reply.json()
+
+
+@pytest.mark.parametrize("kind", ["predict", "embed"])
+def test_a_model_may_be_asked_about_every_row_of_data_without_labels(api: Api, tmp_path: Path, kind: str) -> None:
+    model = registered.model(api.platform, api.project_id, text_model(tmp_path / "m", task=True))
+    dataset = ready_dataset(api.platform, api.project_id, labelled=0, classes=[])
+    status, job = asked(api, kind, model, dataset)
+    assert (status, job["status"], job["type"]) == (201, "queued", kind)
+    listed = api.client.get("/v1/jobs", params={"type": kind}).json()["data"]
+    assert [each["id"] for each in listed] == [job["id"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "profile", "code", "param"),
+    [
+        ("predict", {}, {}, "no_task", "model"),
+        ("embed", {}, {"modality": "image"}, "modality_mismatch", "dataset"),
+        ("embed", {"pooling": "first"}, {}, "invalid_value", "pooling"),
+        ("embed", {"dimensions": 3}, {}, "unknown_field", "dimensions"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_with_the_field(
+    api: Api, tmp_path: Path, kind: str, more: dict[str, Any], profile: dict[str, Any], code: str, param: str
+) -> None:
+    model = pretrained(api, tmp_path / "m", "mlm")
+    status, told = asked(api, kind, model, ready_dataset(api.platform, api.project_id, **profile), **more)
+    assert (status, told["error"]["code"], told["error"]["param"]) == (422, code, param)
+
+
+def test_vectors_of_the_first_token_need_an_encoder_of_tokens(api: Api, tmp_path: Path) -> None:
+    model = registered.model(api.platform, api.project_id, image_model(tmp_path / "m"))
+    dataset = ready_dataset(api.platform, api.project_id, modality="image")
+    status, told = asked(api, "embed", model, dataset, pooling="cls")
+    assert (status, told["error"]["code"], told["error"]["param"]) == (422, "unsupported_pooling", "pooling")
