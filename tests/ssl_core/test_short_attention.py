@@ -7,8 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_core.backbones import EncoderSpec
+from ssl_core.batch import Tokens
+from ssl_core.encoders import build_encoder
 from ssl_core.layers import attend
 from ssl_core.short_attention import LONGEST, attend_short, pays
+from tests.ssl_core.datasets import TINY_TEXT
 
 
 def rows(queries: int, keys: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,3 +50,18 @@ def test_attention_without_a_mask_goes_through_it() -> None:
     q, k, v = rows(6, 6, torch.float32)
     assert "_Short" in type(attend(q, k, v, None, False, 0.0).grad_fn).__name__
     assert "_Short" not in type(attend(q, k, v, None, True, 0.0).grad_fn).__name__
+
+
+def test_a_trunk_with_rotary_positions_trains_in_bf16_on_short_rows_of_one_length() -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderSpec.model_validate(TINY_TEXT), {"vocab_size": 40, "max_length": 32})
+    ids = torch.randint(4, 40, (3, 12))
+    rows = Tokens(ids, torch.zeros_like(ids).int(), torch.arange(12).expand(3, -1))
+    found = []
+    for precise in (True, False):
+        encoder.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not precise):
+            loss = encoder.eval()(rows).float().square().mean()
+        loss.backward()
+        found.append(encoder.get_parameter("layers.0.attention.out.weight").grad)
+    assert torch.nn.functional.cosine_similarity(found[0].flatten(), found[1].flatten(), dim=0) > 0.99
