@@ -133,8 +133,7 @@ def _modality(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts, base: Mo
         return base.modality
     if spec.modality is not None:
         return spec.modality
-    suited = MODALITIES[dataset.modality].suited(dataset)
-    return spec.objective.preparation(suited) if isinstance(spec, PretrainSpec) else suited
+    return _learner(spec).preparation(MODALITIES[dataset.modality].suited(dataset))
 
 
 def _backbone(spec: PretrainSpec | FinetuneSpec, modality: Modality, base: ModelFacts | None) -> EncoderSpec:
@@ -154,8 +153,7 @@ def _check_backbone(learner: Objective | Task, backbone: EncoderSpec, modality: 
         families = " or ".join(allowed)
         text = f"{learner.name} on {modality.name} needs a backbone of family {families}, not {backbone.family}"
         raise SpecError("backbone_mismatch", text, "backbone.family")
-    if isinstance(learner, Objective):
-        learner.check(backbone)
+    learner.check(backbone)
 
 
 def _check_labels(spec: FinetuneSpec, dataset: DatasetFacts) -> None:

@@ -29,6 +29,20 @@ def refuse_causal(name: str, backbone: EncoderSpec) -> None:
         raise SpecError("backbone_mismatch", text, "backbone.attention")
 
 
+def refuse_undecodable(name: str, backbone: EncoderSpec) -> None:
+    """For whatever puts a decoder of the encoder's shape beside it, which shares its token table.
+
+    Raises:
+        SpecError: `backbone_mismatch`, no decoder can follow the shape.
+    """
+    if backbone.window:
+        text = f"{name} needs window 0: a decoder of this shape has no windows"
+        raise SpecError("backbone_mismatch", text, "backbone.window")
+    if backbone.embedding_width not in (0, backbone.width):
+        text = f"{name} needs embedding_width 0 or {backbone.width}, the width, not {backbone.embedding_width}"
+        raise SpecError("backbone_mismatch", text, "backbone.embedding_width")
+
+
 class Objective(Value):
     """A frozen value: its fields are its hyperparameters, each with bounds and the paper's default.
 

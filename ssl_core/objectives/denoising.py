@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from ssl_core.objectives.base import Objective, refuse_causal
+from ssl_core.objectives.base import Objective, refuse_causal, refuse_undecodable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ssl_core.corruption import Corruption
     from ssl_core.encoders.base import Encoder
     from ssl_core.evaluation.samples import Show
+    from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
 
 _SHARE = {"infilling": 0.3, "span_corruption": 0.15}
@@ -55,17 +56,14 @@ class Denoising(Objective):
     )
     constant_wins: ClassVar[bool] = False
 
+    def preparation(self, suited: Modality) -> Modality:
+        """With capitals: a decoder writes texts."""
+        return suited.model_copy(update={"lowercase": False})
+
     def check(self, backbone: EncoderSpec) -> None:
         """The encoder sees both sides; the decoder is of its shape, without windows, and shares its token table."""
-        from ssl_core.errors import SpecError
-
         refuse_causal(self.name, backbone)
-        if backbone.window:
-            text = "denoising needs window 0: a decoder of this shape has no windows"
-            raise SpecError("backbone_mismatch", text, "backbone.window")
-        if backbone.embedding_width not in (0, backbone.width):
-            text = f"denoising needs embedding_width 0 or {backbone.width}, the width, not {backbone.embedding_width}"
-            raise SpecError("backbone_mismatch", text, "backbone.embedding_width")
+        refuse_undecodable(self.name, backbone)
 
     def decoder_layers(self, backbone: EncoderSpec) -> int:
         """Its decoder's."""

@@ -56,6 +56,17 @@ class Task(Value):
         """`views`, each replaced by `plain` where the modality does not have it."""
         return tuple(name if name in modality.views else "plain" for name in self.views)
 
+    def preparation(self, suited: Modality) -> Modality:
+        """The recipe's settings of the modality of a run from scratch, given those that suit the dataset."""
+        return suited
+
+    def check(self, backbone: EncoderSpec) -> None:
+        """What the task asks of the encoder beyond its family, at submission.
+
+        Raises:
+            SpecError: `backbone_mismatch`; `param` is the field to change.
+        """
+
     def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
         """The recipe's encoder of a run from scratch where the user names none."""
         return modality.default_backbone("base" if queue == "gpu" else "tiny")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from ssl_core.modalities import MODALITIES
+from ssl_core.objectives.base import refuse_undecodable
 from ssl_core.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Translation(Task):
     decoder_start: Literal["copied", "fresh"] = Field(
         default="copied", description="of a decoder, where the pretrained model has none"
     )
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="of what each layer adds, in both halves")
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     beams: int = Field(default=4, ge=1, le=32, description="of the search; 1 = always the likeliest token")
     length_penalty: float = Field(
@@ -61,6 +63,14 @@ class Translation(Task):
 
         return BACKBONES["text-bart-base" if queue == "gpu" else "text-bart-tiny"]
 
+    def preparation(self, suited: Modality) -> Modality:
+        """With capitals: it writes texts."""
+        return suited.model_copy(update={"lowercase": False})
+
+    def check(self, backbone: EncoderSpec) -> None:
+        """A decoder must be able to follow the encoder's shape."""
+        refuse_undecodable(self.name, backbone)
+
     def decoder_layers(self, backbone: EncoderSpec) -> int:
         """As many as are asked for, else as the encoder has."""
         return self.decoder_depth or backbone.depth
@@ -74,9 +84,14 @@ class Translation(Task):
     def build(self, encoder: Encoder, classes: list[str]) -> Nets:
         """With a decoder."""
         from ssl_core.denoise import writer_nets
+        from ssl_core.dropout import Dropout
         from ssl_core.heads import FinetunedNets
 
-        return FinetunedNets(encoder, **dict(writer_nets(encoder, self.decoder_depth, 0).parts.items()))
+        nets = FinetunedNets(encoder, **dict(writer_nets(encoder, self.decoder_depth, 0).parts.items()))
+        for module in nets.modules():
+            if isinstance(module, Dropout):
+                module.p = self.dropout
+        return nets
 
     def adopt(self, nets: Nets, base: BaseModel) -> None:
         """The decoder, or what the encoder has for it.

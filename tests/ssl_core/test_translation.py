@@ -24,10 +24,13 @@ from ssl_core.data.tokenizer import load as load_tokenizer
 from ssl_core.denoise import decoder_of, embedded, read, table, translate, writer_nets
 from ssl_core.encoders import build_encoder
 from ssl_core.encoders.decoder import Generation
+from ssl_core.errors import SpecError
+from ssl_core.modalities.text import TextModality
 from ssl_core.nets import Nets
+from ssl_core.recipes import resolve
 from ssl_core.run import execute, run
 from ssl_core.run_context import FileContext
-from ssl_core.spec import JOB_SPEC, ModelFacts, RunOrder
+from ssl_core.spec import JOB_SPEC, DatasetFacts, FinetuneSpec, ModelFacts, RunOrder, TargetFacts
 from ssl_core.tasks.translation import Translation
 from tests.ssl_core import datasets
 from tests.ssl_core.test_decoder import BART, FACTS, from_bart
@@ -193,7 +196,7 @@ def test_a_bad_translation_is_named_by_its_row_and_nothing_else_is_lost(
 
 
 SPEC: dict[str, Any] = {
-    "type": "finetune", "task": {"name": "translation", "max_tokens": 24}, "dataset": "ds_toy",
+    "type": "finetune", "task": {"name": "translation", "max_tokens": 24, "dropout": 0.0}, "dataset": "ds_toy",
     "modality": datasets.TEXT, "batch_size": 16, "seed": 1, "optimizer": {"learning_rate": 3e-3},
 }  # fmt: skip
 WIDER = {
@@ -287,6 +290,26 @@ def test_of_an_encoder_alone_the_decoder_copies_what_it_can(tmp_path: Path, star
     assert torch.allclose(own, weights["parts.decoder.layers.0.feed_forward.up.weight"], atol=1e-5) is (
         start == "copied"
     )
+
+
+def test_dropout_is_the_task_s_own_and_trains_alone() -> None:
+    encoder = build_encoder(EncoderSpec.model_validate(BART), FACTS)
+    made = Translation(dropout=0.3).build(encoder, [])
+    rates = {module.p for module in made.modules() if isinstance(module, torch.nn.Dropout)}
+    assert rates == {0.3}
+
+
+def test_from_scratch_it_keeps_capitals_and_takes_a_shape_that_a_decoder_can_follow() -> None:
+    facts = DatasetFacts(
+        id="ds_a", modality="text", rows=50, characters=5000, targets={"translation": TargetFacts(rows=50)}
+    )
+    spec: dict[str, Any] = {"type": "finetune", "dataset": "ds_a", "task": {"name": "translation"}}
+    made = resolve(FinetuneSpec.model_validate(spec), facts, None)
+    assert isinstance(made.modality, TextModality) and not made.modality.lowercase
+    windowed = {**BART, "window": 8, "global_every": 2}
+    with pytest.raises(SpecError) as caught:
+        resolve(FinetuneSpec.model_validate({**spec, "backbone": windowed}), facts, None)
+    assert (caught.value.code, caught.value.param) == ("backbone_mismatch", "backbone.window")
 
 
 def test_the_tokenizer_learns_from_both_sides(tmp_path: Path) -> None:
