@@ -59,6 +59,12 @@ class Liveness(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+@router.get("/", include_in_schema=False)
+async def root() -> dict[str, str]:
+    """For whoever opens the address in a browser."""
+    return {"name": "groundwork", "api": "/v1", "docs": "/docs", "health": "/readyz"}
+
+
 @router.get("/healthz", response_model=Liveness, summary="Is the process alive")
 async def healthz() -> Liveness:
     """Touches nothing else: a supervisor restarts the process when this fails."""

@@ -48,7 +48,7 @@ class JobFileList(BaseModel):
 class Progress(BaseModel):
     """How far a run is."""
 
-    stage: str | None = Field(description="preparing, training, evaluating, exporting, ingesting or importing")
+    stage: str | None = Field(description="such as preparing, training or evaluating")
     step: int = 0
     total_steps: int | None = None
     percent: float = 0.0
@@ -259,7 +259,9 @@ def as_sample(row: Sample) -> SampleObject:
 
 def _fields(job: Job) -> dict[str, Any]:
     same = ("id", "type", "status", "spec", "resolved_spec", "result", "error")
-    done = {"percent": 100.0} if job.status == "succeeded" else {}
+    done: dict[str, Any] = {"percent": 100.0} if job.status == "succeeded" else {}
+    if job.finished_at is not None:  # a run that stopped early has told of time it never took
+        done["eta_seconds"] = None
     times = ("created_at", "started_at", "finished_at")
     return {
         **{name: getattr(job, name) for name in same},

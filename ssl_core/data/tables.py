@@ -154,6 +154,7 @@ def _csv(upload: Upload, reading: Reading) -> Iterator[Row]:
         header, comma = _header(upload, first)
         columns = content_columns(reading.modality, header, upload.columns)
         label = label_column(header, upload.columns)
+        _check_once(header, [*columns.values(), *([label] if label else []), *reading.targets.theirs()])
         for number, record in _records(upload, csv.reader(stream, delimiter=comma)):
             try:
                 values = _values(record, header)
@@ -171,6 +172,15 @@ def _header(upload: Upload, first: str) -> tuple[list[str], str]:
     """Names of the columns, and what separates them."""
     comma = _separator(upload.name, first)
     return [name.strip() for name in next(csv.reader([first], delimiter=comma), [])], comma
+
+
+def _check_once(header: list[str], used: list[str]) -> None:
+    """Raises DataError `duplicate_column`: nobody can tell which of two columns of one name is meant."""
+    for name in used:
+        if header.count(name) > 1:
+            places = [str(at) for at, each in enumerate(header, 1) if each == name]
+            message = f"columns {' and '.join(places)} are both called {name!r}: give one of them another name"
+            raise DataError("duplicate_column", message, "columns")
 
 
 def _separator(name: str, header: str) -> str:
@@ -197,7 +207,7 @@ def _records(upload: Upload, reader: Any) -> Iterator[tuple[int, list[str]]]:
 
 
 def _values(record: list[str], header: list[str]) -> dict[str, str]:
-    """By column; of two columns with one name the first."""
+    """By column; of two unused columns with one name the first."""
     if len(record) != len(header):
         raise DataError("missing_field", f"the row has {len(record)} fields, the header has {len(header)}")
     return {name: value.strip() for name, value in zip(reversed(header), reversed(record), strict=True)}

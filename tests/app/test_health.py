@@ -24,6 +24,11 @@ def test_a_living_process_says_so_without_a_key(shared_api: Api) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
+def test_the_bare_address_says_where_things_are(shared_api: Api) -> None:
+    told = shared_api.anonymous.get("/")
+    assert told.status_code == 200 and told.json()["docs"] == "/docs"
+
+
 def test_a_ready_process_tells_its_parts_apart(api_everywhere: Api) -> None:
     assert parts(api_everywhere) == (200, {"database": "ok", "store": "ok", "broker": "ok"})
 

@@ -336,3 +336,17 @@ def test_what_a_zip_holds_is_told_by_most_of_its_files_not_by_the_first(tmp_path
 def test_at_a_tie_a_file_that_is_surely_a_picture_counts_more(tmp_path: Path) -> None:
     made = take(tmp_path, "x.zip", zipped({"0.png": b"not a picture", "1.png": picture(1)}))
     assert made.summary["modality"] == "image" and made.summary["rows"] == 1
+
+
+@pytest.mark.parametrize("header", ["text,text,label", "text,label,label", "text,tags,label,tags"])
+def test_a_column_that_stands_twice_and_is_read_is_refused(tmp_path: Path, header: str) -> None:
+    cells = ",".join("one" for _ in header.split(","))
+    with pytest.raises(DataError) as caught:
+        take(tmp_path, "a.csv", f"{header}\n{cells}\n".encode())
+    assert (caught.value.code, caught.value.param) == ("duplicate_column", "columns")
+    assert "give one of them another name" in caught.value.message
+
+
+def test_an_unused_column_may_stand_twice(tmp_path: Path) -> None:
+    made = take(tmp_path, "a.csv", b"text,note,note\na b c,x,y\n")
+    assert [row["text"] for row in made.rows] == ["a b c"]
