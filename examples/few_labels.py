@@ -56,7 +56,7 @@ class Experiment:
         task: of fine-tuning, less its mode.
         probe: more settings of the task, of the probe's arm only.
         score: of the answers on the test set; `metric` is its name.
-        pretrain: more fields of the pretraining job.
+        pretrain, finetune: more fields of these jobs.
         columns: of the labelled files, where their names do not say it.
         baselines: how the names of the comparable ones begin.
         arms: which its task has.
@@ -73,6 +73,7 @@ class Experiment:
     score: Score = accuracy
     metric: str = "accuracy"
     pretrain: Json = field(default_factory=dict)
+    finetune: Json = field(default_factory=dict)
     columns: Json = field(default_factory=dict)
     baselines: str | tuple[str, ...] = ""
     arms: tuple[str, ...] = tuple(ARMS)
@@ -132,6 +133,7 @@ EXPERIMENTS = {
         score=bleu,
         metric="sacreBLEU, lower-cased",
         baselines=("ibm1_word_by_word_bleu", "nearest_source_bleu"),
+        finetune={"budget": {"minutes": 25}},
         arms=("full", "scratch"),
     ),
     "fsdd": Experiment("audio/fsdd", "unlabeled.zip", "zip", (5, 20, 50), 30, {"name": "simclr"}),
@@ -191,7 +193,9 @@ def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.
         train = bench.dataset(root / f"train_{size}.{experiment.ending}", **columns)
         scores: dict[str, list[float]] = {arm: [] for arm in options.arms if arm in experiment.arms}
         for seed in range(options.seeds):
-            common = {"type": "finetune", "dataset": train, "model": base, "seed": seed}
+            common = {"type": "finetune", "dataset": train, "model": base, "seed": seed, **experiment.finetune}
+            if options.finetune_minutes:
+                common["budget"] = {"minutes": options.finetune_minutes}
             for arm in scores:
                 mode, start = ARMS[arm]
                 chosen = {"mode": mode} if "probe" in experiment.arms else {}
@@ -243,6 +247,7 @@ def main() -> int:
     parser.add_argument("sets", nargs="+", choices=sorted(EXPERIMENTS))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--minutes", type=float, help="of pretraining")
+    parser.add_argument("--finetune-minutes", type=float, help="of each fine-tuning, instead of the recipe's")
     parser.add_argument("--steps", type=int, help="of pretraining, instead of minutes: the same on any machine")
     parser.add_argument("--sizes", nargs="*", help="labels per class, or the end of a labelled file's name")
     parser.add_argument("--seeds", type=int, default=3)

@@ -252,6 +252,7 @@ _ROWS = (
     _gpt("base", 768, 12, 12),
     # For denoising, with a decoder as deep again; `base` is BART's smaller one.
     _bart("tiny", 128, 2, 2),
+    _bart("mini", 256, 2, 4),
     _bart("small", 256, 4, 4),
     _bart("base", 768, 6, 12),
     _protein("tiny", 128, 4, 4),

@@ -60,6 +60,12 @@ class Denoising(Objective):
         """With capitals: a decoder writes texts."""
         return suited.model_copy(update={"lowercase": False})
 
+    def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
+        """BART's shape; its positions are learned, which lets a decoder find the place it is at sooner."""
+        from ssl_core.backbones import BACKBONES
+
+        return BACKBONES["text-bart-base" if queue == "gpu" else "text-bart-mini"]
+
     def check(self, backbone: EncoderSpec) -> None:
         """The encoder sees both sides; the decoder is of its shape, without windows, and shares its token table."""
         refuse_causal(self.name, backbone)

@@ -52,7 +52,7 @@ class Translation(Task):
     views: ClassVar[tuple[str, ...]] = ("plain",)
     target: ClassVar[str] = "translation"
     least_classes: ClassVar[int] = 0
-    usual_batch: ClassVar[int] = 64
+    usual_batch: ClassVar[int] = 32
     pretrained_rate: ClassVar[float] = 0.3
     paper: ClassVar[str] = "Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; Rothe et al. 2020, https://arxiv.org/abs/1907.12461"
     best_metric: ClassVar[str] = "log_likelihood"
@@ -61,7 +61,7 @@ class Translation(Task):
         """BART's shape."""
         from ssl_core.backbones import BACKBONES
 
-        return BACKBONES["text-bart-base" if queue == "gpu" else "text-bart-tiny"]
+        return BACKBONES["text-bart-base" if queue == "gpu" else "text-bart-mini"]
 
     def preparation(self, suited: Modality) -> Modality:
         """With capitals: it writes texts."""
