@@ -109,15 +109,12 @@ class Translation(Task):
 
     def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """Mean cross-entropy of each token of the translation given those before it; also `accuracy`."""
-        import torch.nn.functional as F
-
         from ssl_core import distributed
+        from ssl_core.cross_entropy import cross_entropy
 
-        logits, told = self._told(nets, batch)
-        total = F.cross_entropy(logits, told, reduction="sum", label_smoothing=self.label_smoothing)
-        count = distributed.mean(logits.new_tensor(float(len(told)))).clamp(min=1)
-        right = (logits.detach().argmax(1) == told).float().sum()
-        return {"loss": total / count, "accuracy": right / count}
+        losses, right = cross_entropy(*self._told(nets, batch), self.label_smoothing)
+        count = distributed.mean(losses.new_tensor(float(len(losses)))).clamp(min=1)
+        return {"loss": losses.sum() / count, "accuracy": right.sum() / count}
 
     def glance(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """`log_likelihood` (B,) of the translation that is true, and its `tokens` (B,)."""
