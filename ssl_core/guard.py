@@ -19,6 +19,9 @@ EVERY = 25
 """Steps between two looks."""
 STRIKES = 3
 """Bad looks in a row that end a run: one may be a wobble of the first steps."""
+PATIENCE = 20
+"""The same where a constant cannot satisfy the loss: a language model tells first how frequent each token is, and its
+features lie close together until it knows more. What stays there for 500 steps learns nothing."""
 
 _LEAST_RANK = 1.5
 _LEAST_RANK_SHARE = 0.02
@@ -37,7 +40,7 @@ class Guard:
         feel: encodes the fixed samples and measures them; a pure function of the weights.
         action: `fail` raises, `warn` only tells.
         alive: further training series to watch, and the least value of each in a live run.
-        constant_wins: as the objective says; where it is False, features that are alike end nothing.
+        constant_wins: as the objective says; where it is False, features that are alike are given longer.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class Guard:
         self, values: dict[str, float], seen: dict[str, float], memory: dict[str, float], step: int
     ) -> str | None:
         """What to tell the user once the strikes are full, else None."""
-        if memory["collapsing"] >= STRIKES:
+        if memory["collapsing"] >= (STRIKES if self._constant_wins else PATIENCE):
             rank, spread = values["guard/effective_rank"], values["guard/spread_mean"]
             return (
                 f"the representation has collapsed at step {step}: effective rank {rank:.1f} "
@@ -107,7 +110,7 @@ class Guard:
         least = max(_LEAST_RANK, _LEAST_RANK_SHARE * pulse["effective_rank"] / pulse["effective_rank_share"])
         rank = pulse["effective_rank"] < min(least, _POORER * memory["first_effective_rank"])
         spread = pulse["spread_mean"] < min(_LEAST_SPREAD, 0.5 * memory["first_spread_mean"])
-        return self._constant_wins and (rank or spread)
+        return rank or spread
 
 
 def advice(values: dict[str, float], memory: dict[str, float]) -> str | None:

@@ -222,7 +222,7 @@ def _training(spec: PretrainSpec | FinetuneSpec, modality: Modality, backbone: E
     """The learning rate; a pretrained encoder is tuned at the share that the task names."""
     rate = spec.optimizer.learning_rate
     if rate is None:
-        rate = _usual_rate(backbone)
+        rate = round(_learner(spec).rate * _usual_rate(backbone), 7)
         if isinstance(spec, FinetuneSpec) and spec.model is not None and spec.initialization == "pretrained":
             rate = round(rate * spec.task.pretrained_rate, 7)
     return {"optimizer": spec.optimizer.model_copy(update={"learning_rate": rate})}

@@ -68,8 +68,10 @@ class Objective(Value):
 
     constant_wins: ClassVar[bool] = True
     """Whether features that are alike for all samples may satisfy the loss, as where views or a teacher must be met.
-    Where they cannot, because tokens, pixels or the like must be told, a low rank is a stage that training leaves again
-    (a language model learns first how frequent each token is): it is told and ends no run."""
+    Where they cannot, because tokens, pixels or the like must be told, a low rank may be a stage that training leaves
+    again (a language model learns first how frequent each token is), and is given longer."""
+    rate: ClassVar[float] = 1.0
+    """The recipe's learning rate, as a share of what suits the encoder."""
 
     def preparation(self, suited: Modality) -> Modality:
         """The recipe's settings of the modality where the user names none, given those that suit the dataset."""

@@ -39,6 +39,7 @@ class ReplacedToken(Objective):
     encoders: ClassVar[tuple[str, ...]] = ("transformer",)
     paper: ClassVar[str] = "ELECTRA, Clark et al. 2020, https://arxiv.org/abs/2003.10555"
     constant_wins: ClassVar[bool] = False
+    rate: ClassVar[float] = 0.4
     comparable_loss: ClassVar[bool] = False
 
     def check(self, backbone: EncoderSpec) -> None:

@@ -39,6 +39,8 @@ class Task(Value):
     """That a dataset must have; 0 where the target has no classes."""
     usual_batch: ClassVar[int] = 32
     """Samples in a step where the user names no number."""
+    rate: ClassVar[float] = 1.0
+    """The recipe's learning rate from scratch, as a share of what suits the encoder."""
     pretrained_rate: ClassVar[float] = 0.1
     """The learning rate of a pretrained encoder with its head, as a share of that of a fresh one."""
     best_metric: ClassVar[str]

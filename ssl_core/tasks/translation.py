@@ -53,15 +53,16 @@ class Translation(Task):
     target: ClassVar[str] = "translation"
     least_classes: ClassVar[int] = 0
     usual_batch: ClassVar[int] = 32
-    pretrained_rate: ClassVar[float] = 0.3
+    rate: ClassVar[float] = 0.5
+    pretrained_rate: ClassVar[float] = 0.6
     paper: ClassVar[str] = "Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; Rothe et al. 2020, https://arxiv.org/abs/1907.12461"
     best_metric: ClassVar[str] = "log_likelihood"
 
     def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
-        """BART's shape."""
+        """BART's shape, on a CPU mBART's."""
         from ssl_core.backbones import BACKBONES
 
-        return BACKBONES["text-bart-base" if queue == "gpu" else "text-bart-mini"]
+        return BACKBONES["text-bart-base" if queue == "gpu" else "text-mbart-mini"]
 
     def preparation(self, suited: Modality) -> Modality:
         """With capitals: it writes texts."""

@@ -13,7 +13,7 @@ import torch
 
 from ssl_core.backbones import EncoderSpec
 from ssl_core.encoders import build_encoder
-from ssl_core.guard import EVERY, STRIKES, Guard, Pulse, advice
+from ssl_core.guard import EVERY, PATIENCE, STRIKES, Guard, Pulse, advice
 from ssl_core.nets import Nets
 from ssl_core.objectives import OBJECTIVES
 from ssl_core.run import run
@@ -48,8 +48,11 @@ def test_a_dead_representation_is_given_three_looks() -> None:
     assert all(word in told[-1] for word in ("step 150", "effective rank 1.1", "20.0", "optimizer.learning_rate"))
 
 
-def test_a_low_rank_ends_no_run_whose_loss_a_constant_cannot_satisfy() -> None:
-    assert looked([ALIVE, *[DEAD] * 9], [1.0] * 10, constant_wins=False) == [None] * 10
+def test_a_low_rank_is_given_longer_where_a_constant_cannot_satisfy_the_loss() -> None:
+    told = looked([ALIVE, *[DEAD] * PATIENCE], [1.0] * (PATIENCE + 1), constant_wins=False)
+    assert told[:-1] == [None] * PATIENCE and told[-1] is not None and "step 500" in told[-1]
+    left = [ALIVE, *[DEAD] * (PATIENCE - 1), ALIVE, *[DEAD] * (PATIENCE - 1)]
+    assert looked(left, [1.0] * len(left), constant_wins=False) == [None] * len(left)
     told = looked([ALIVE] * 5, [2.0, 7.5, 7.5, 7.5, 7.5], constant_wins=False)
     assert told[3] is not None and "diverges" in told[3]
 
