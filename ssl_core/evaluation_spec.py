@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ssl_core.spec_fields import Budget, DatasetId, Metadata, ModelId, Resources
+from ssl_core.spec_fields import AllowLeakage, Budget, DatasetId, Metadata, ModelId, Resources
 from ssl_core.tasks import AnyTask
 from ssl_core.values import Value
 
@@ -87,6 +87,7 @@ class LabelEfficiencySpec(Value):
     seeds: int = Field(default=3, ge=1, le=20, description="draws of rows and starts of training for each point")
     arms: list[Arm] = Field(default=["full", "probe", "scratch", "classical"], min_length=1, max_length=5)
     public_model: ModelId | None = Field(default=None, description="arm `public`: an imported checkpoint")
+    allow_leakage: AllowLeakage = False
     budget: Budget | None = Field(default=None, description="of each training; None = the recipe's")
     metadata: Metadata = Field(default_factory=dict, max_length=16)
     resources: Resources = Resources()
@@ -116,6 +117,7 @@ class BaselineSpec(Value):
     task: AnyTask
     labels: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**31)
+    allow_leakage: AllowLeakage = False
     resources: Resources = Resources()
 
 

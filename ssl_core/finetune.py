@@ -20,6 +20,7 @@ from ssl_core.encoders import build_encoder
 from ssl_core.errors import SpecError
 from ssl_core.evaluation.features import plain_batches
 from ssl_core.export import BaseModel, Card, Finished, finish, open_base
+from ssl_core.leakage import gate
 from ssl_core.learner import Outcome, TrainStep
 from ssl_core.modalities.base import Modality
 from ssl_core.nets import Nets
@@ -65,6 +66,8 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
     context.emit("stage", stage="preparing")
     base = open_base(Path(order.model)) if order.model else None
     spec = spec.model_copy(update={"task": spec.task.settled(base)})
+    if not order.checkpoints:  # a run that goes on has passed
+        gate.before_finetune(order, spec, context)
     start = _open(order, spec, base, context)
     train_split, validation = _splits(order, spec, start, context)
     torch.manual_seed(spec.seed)

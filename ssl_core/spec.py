@@ -22,7 +22,16 @@ from ssl_core.evaluation_spec import (
 )
 from ssl_core.modalities import AnyModality
 from ssl_core.objectives import AnyObjective
-from ssl_core.spec_fields import Budget, DatasetId, Metadata, ModelId, OptimizerSpec, ProbeSpec, Resources
+from ssl_core.spec_fields import (
+    AllowLeakage,
+    Budget,
+    DatasetId,
+    Metadata,
+    ModelId,
+    OptimizerSpec,
+    ProbeSpec,
+    Resources,
+)
 from ssl_core.tasks import AnyTask
 from ssl_core.values import Value
 
@@ -99,6 +108,12 @@ class FinetuneSpec(Training):
     test_dataset: DatasetId | None = Field(
         default=None, description="scored once, at the end and with the best weights: the `test/` metrics"
     )
+    pool: DatasetId | None = Field(
+        default=None,
+        description="what the model was pretrained on, which `test_dataset` is compared with; None = as its lineage "
+        "says, while that dataset is still here",
+    )
+    allow_leakage: AllowLeakage = False
     labels: int | None = Field(
         default=None, ge=1, le=10**9,
         description="train on this many labelled rows of each class (without classes: rows in all), drawn by the seed; "

@@ -12,6 +12,14 @@ Metadata = dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[st
 DatasetId = Annotated[str, Field(pattern=r"^ds_[A-Za-z0-9]{1,40}$", examples=["ds_01jd3w8m6k"])]
 ModelId = Annotated[str, Field(pattern=r"^mdl_[A-Za-z0-9]{1,40}$", examples=["mdl_01jd3w9qz2"])]
 
+AllowLeakage = Annotated[
+    bool,
+    Field(
+        description="go on where rows to be scored are among those learned from, exactly or nearly: a warning event "
+        "instead of the error `leakage`"
+    ),
+]
+
 
 class Budget(Value):
     """How long to train: exactly one of these. `minutes` fits the schedule to the time by measured throughput."""

@@ -114,7 +114,7 @@ def _part(
 ) -> Part:  # fmt: skip
     arm, labels, seed = point
     rows = {"dataset": spec.dataset, "test_dataset": spec.test_dataset}
-    common: dict[str, Any] = {**rows, "labels": labels, "seed": seed}
+    common: dict[str, Any] = {**rows, "labels": labels, "seed": seed, "allow_leakage": spec.allow_leakage}
     if arm == "classical":
         made = BaselineSpec(
             **common, pool=spec.pool, modality=dataset.modality, task=spec.task, resources=spec.resources
@@ -128,6 +128,7 @@ def _part(
         **common, task=_with_mode(spec.task, _MODES[arm]), budget=spec.budget, keep_model=False,
         model=spec.public_model if arm == "public" else spec.model, resources=spec.resources,
         initialization="random" if arm == "scratch" else "pretrained",
+        pool=spec.pool if arm in ("full", "probe") else None,
     )  # fmt: skip
     resolved = planning.plan(session, project_id, tuned, cpu)
     return Part(_name(*point), resolved.spec, resolved.inputs)

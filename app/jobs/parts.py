@@ -95,9 +95,12 @@ def _give_up(session: Session, job: Job, name: str, part: Job, limits: Limits) -
     """One part has failed: the others would be for nothing, and those that are done are kept for another time."""
     for each in live(session, job.id):
         transitions.cancel(session, each, limits)
-    why = (part.error or {}).get("message", "it was cancelled.")
-    message = f"Its part {name} ({part.id}) did not succeed: {why}"
-    transitions.fail(session, job, {"class": "user", "code": "part_failed", "message": message, "param": None})
+    error = part.error or {}
+    message = f"Its part {name} ({part.id}) did not succeed: {error.get('message', 'it was cancelled.')}"
+    told = {"class": "user", "code": "part_failed", "message": message, "param": None}
+    if error.get("code") == "leakage":  # the job's own fault: its fields are the part's
+        told = {**told, "class": "data", "code": "leakage", "param": error.get("param")}
+    transitions.fail(session, job, told)
 
 
 def _tell(session: Session, job: Job, parts: dict[str, Job]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
 from app.datasets import service as datasets
-from app.errors import Unprocessable
+from app.errors import NotFound, Unprocessable
 from app.jobs import service
 from app.jobs.service import InputRef
 from app.models import service as models
@@ -55,11 +56,52 @@ def plan(session: Session, project_id: str, spec: TrainedSpec, cpu: Literal["fp3
                 found = check_labelled(session, project_id, (beside, param), dataset.modality, spec.task)
                 check_classes(found, spec.task.labels(dataset).classes, param)
                 inputs.append(dataset_input(session, role, beside))
+        spec = _with_pool(session, project_id, spec, dataset.modality)
+        if spec.pool is not None:
+            inputs.append(dataset_input(session, "pool", spec.pool))
     if spec.model is not None:
         inputs.append(InputRef("model", spec.model, models.digest_and_files(session, spec.model)[0]))
     if isinstance(spec, PretrainSpec):
         return Resolved(in_our_words(lambda: resolve(spec, dataset, base, cpu_precision=cpu)), dataset, inputs)
     return Resolved(in_our_words(lambda: resolve(spec, dataset, base, cpu_precision=cpu)), dataset, inputs)
+
+
+def _with_pool(session: Session, project_id: str, spec: FinetuneSpec, modality: str) -> FinetuneSpec:
+    """The spec with the pool that its test data is compared with; without test data it needs none."""
+    if spec.pool is not None:
+        found = datasets.facts(session, project_id, spec.pool, "pool")
+        if found.modality != modality:
+            message = f"{spec.pool} is {found.modality} and the training data is {modality}."
+            raise Unprocessable("modality_mismatch", message, "pool")
+        return spec
+    if spec.model is None or spec.test_dataset is None or spec.initialization == "random":
+        return spec
+    return spec.model_copy(update={"pool": learned_from(session, project_id, spec.model, modality).get("pool")})
+
+
+def learned_from(session: Session, project_id: str, model_id: str, modality: str) -> dict[str, str]:
+    """Datasets of that modality that a model has learned from and that are still here: `pool`, `training`.
+
+    A model with a task knows its training data, and the pool that its base was pretrained on.
+    """
+    model = models.get(session, project_id, model_id)
+    tuned = model.config.get("task") is not None
+    found: dict[str, str] = {}
+    for ref in model.lineage.get("datasets", []):
+        role = {"pool": "pool", "dataset": "training" if tuned else "pool"}.get(ref.get("role"))
+        if role is None:
+            continue
+        try:
+            facts = datasets.facts(session, project_id, ref["id"], role)
+        except Unprocessable:  # deleted since
+            continue
+        if facts.modality == modality:
+            found[role] = str(ref["id"])
+    base = model.lineage.get("base_model")
+    if "pool" not in found and base is not None:
+        with suppress(NotFound):  # deleted since
+            found |= {k: v for k, v in learned_from(session, project_id, base, modality).items() if k == "pool"}
+    return found
 
 
 def in_our_words(work: Callable[[], T]) -> T:

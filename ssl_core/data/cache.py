@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +29,23 @@ def prepared(modality: Modality, dataset: Path, cache: Path, tokenizer: Path | N
         DataError: the dataset folder is not usable.
         Stopped: asked to leave meanwhile; nothing is kept.
     """
-    key = cache_key(modality, dataset, tokenizer)
+
+    def tell(done: int, total: int) -> None:
+        context.emit("progress", stage="preparing", step=done, total_steps=total)
+        reason = context.should_stop()
+        if reason is not None:
+            raise Stopped(reason)
+
+    def make(temp: Path) -> None:
+        modality.prepare(dataset, temp, tokenizer, tell)
+        for name in rows.profile(dataset).get("targets", {}):
+            TARGETS[name].write(dataset, temp, modality)
+
+    return kept(cache, cache_key(modality, dataset, tokenizer), make)
+
+
+def kept(cache: Path, key: str, make: Callable[[Path], None]) -> Path:
+    """A folder of the cache under that name, from before or made now by `make(folder)`; as for `prepared`."""
     cache.mkdir(parents=True, exist_ok=True)
     final = cache / key
     with _locked(cache / f"{key}.lock"):
@@ -38,16 +54,7 @@ def prepared(modality: Modality, dataset: Path, cache: Path, tokenizer: Path | N
         temp = cache / f"{key}.tmp"
         shutil.rmtree(temp, ignore_errors=True)
         shutil.rmtree(final, ignore_errors=True)
-
-        def tell(done: int, total: int) -> None:
-            context.emit("progress", stage="preparing", step=done, total_steps=total)
-            reason = context.should_stop()
-            if reason is not None:
-                raise Stopped(reason)
-
-        modality.prepare(dataset, temp, tokenizer, tell)
-        for name in rows.profile(dataset).get("targets", {}):
-            TARGETS[name].write(dataset, temp, modality)
+        make(temp)
         (temp / _READY).touch()
         temp.rename(final)
     return final

@@ -173,6 +173,30 @@ def test_a_pause_and_a_resume_are_those_of_the_parts(world: World) -> None:
     assert world.get(job["id"])["status"] == "succeeded"
 
 
+def test_a_leak_that_a_part_finds_is_the_error_of_the_whole(world: World) -> None:
+    job = world.create()
+    ticket = world.worker.claim()
+    assert ticket is not None
+    error = {"class": "data", "code": "leakage", "message": "row 3 is row 9.", "param": "test_dataset"}
+    assert world.worker.post(ticket, "fail", error=error).status_code == 200
+    look(world.api.platform)
+    told = world.get(job["id"])["error"]
+    assert (told["code"], told["param"]) == ("leakage", "test_dataset")
+    assert "row 3 is row 9." in told["message"]
+
+
+def test_parts_know_the_pool_of_their_model_and_whether_leaks_are_allowed(world: World) -> None:
+    world.create(allow_leakage=True)
+    tickets = [world.worker.claim() for _ in range(8)]
+    pools = {}
+    for ticket in tickets:
+        assert ticket is not None
+        assert ticket["spec"]["allow_leakage"] is True
+        pools[ticket["spec"]["initialization"]] = [each["id"] for each in ticket["inputs"] if each["role"] == "pool"]
+    lineage = world.api.client.get(f"/v1/models/{world.model}").json()["lineage"]["datasets"]
+    assert pools == {"pretrained": [lineage[0]["id"]], "random": []}
+
+
 def test_a_part_that_fails_ends_the_whole_and_is_named(world: World) -> None:
     job = world.create()
     ticket = world.worker.claim()

@@ -20,6 +20,7 @@ from ssl_core.data import rows
 from ssl_core.durable import committed, write_json
 from ssl_core.errors import SpecError
 from ssl_core.evaluation_spec import BASELINES, BaselineSpec
+from ssl_core.leakage import gate
 from ssl_core.modalities import MODALITIES
 from ssl_core.spec import RunOrder
 from ssl_core.splits import drawn
@@ -59,11 +60,13 @@ def run(order: RunOrder, spec: BaselineSpec, context: RunContext) -> dict[str, A
 
     Raises:
         SpecError: `arm_unavailable`, `no_classes`.
+        DataError: `leakage`.
     """
     name = BASELINES.get((spec.modality, spec.task.name))
     if name is None:
         text = f"there is no classical model for {spec.task.name} of {spec.modality}"
         raise SpecError("arm_unavailable", text, "task.name")
+    gate.before_baseline(order, spec, context)
     context.emit("stage", stage="training")
     column = "label" if spec.task.target == "label" else spec.task.target
     train, labels = _read(Path(order.datasets[spec.dataset]), spec.modality, column)
