@@ -40,15 +40,22 @@ TOPICS = {
 }
 
 
+def several_labels(name: str) -> list[str]:
+    """None of a class that begins late in the alphabet, else its name, and that of all these."""
+    return [] if name[0] >= "s" else sorted([name, "early"])
+
+
 def write_dataset(folder: Path, columns: dict[str, list[Any]], profile: dict[str, Any]) -> Path:
-    """A committed dataset folder of one row file; rows of a class also have a number that it tells."""
+    """A committed dataset folder of one row file; rows of a class also have a number and labels that it tells."""
     folder.mkdir(parents=True)
     names = columns["label"].to_pylist()
     classes = sorted({name for name in names if name is not None})
     if classes:
         numbers = [None if name is None else 2.5 * classes.index(name) for name in names]
         columns = {**columns, "number": pa.array(numbers, pa.float64())}
-        told = {"number": {"rows": sum(name is not None for name in names)}}
+        several = [None if name is None else several_labels(name) for name in names]
+        columns = {**columns, "labels": pa.array(several, pa.list_(pa.string()))}
+        told = {"number": {"rows": sum(name is not None for name in names)}, "labels": tallied(several)}
         profile = {**profile, "targets": {**profile.get("targets", {}), **told}}
     pq.write_table(pa.table(columns), folder / "rows-00000.parquet")
     counts = Counter(label for label in columns["label"].to_pylist() if label is not None)
@@ -79,10 +86,10 @@ def text_dataset(folder: Path, rows: int = 90, labelled: bool = True, seed: int 
     return write_dataset(folder, {**columns, "tags": tags, "translation": told}, {**profile, "targets": targets})
 
 
-def tallied(tags: Sequence[Sequence[str | None]]) -> dict[str, Any]:
-    """What a profile says of tags."""
-    counts = Counter(tag for row in tags for tag in row if tag is not None)
-    return {"rows": len(tags), "classes": sorted(counts), "class_counts": dict(counts)}
+def tallied(tags: Sequence[Sequence[str | None] | None]) -> dict[str, Any]:
+    """What a profile says of tags or labels."""
+    counts = Counter(tag for row in tags for tag in row or () if tag is not None)
+    return {"rows": sum(row is not None for row in tags), "classes": sorted(counts), "class_counts": dict(counts)}
 
 
 def png(pixels: Any) -> bytes:
