@@ -22,3 +22,21 @@ def macro_f1(predicted: Tensor, labels: Tensor) -> float:
     present = torch.bincount(labels, minlength=classes).double()
     seen = (claimed + present) > 0
     return float((2 * right[seen] / (claimed + present)[seen]).mean())
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Expected calibration error: Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3.
+
+    By the confidence in the called class, samples fall into bins of equal width, each with its upper edge; the mean
+    over samples of how far a bin's accuracy is from its mean confidence.
+
+    Args:
+        probabilities: (N, C).
+        labels: (N,) int64.
+        bins: 15 in the paper.
+    """
+    confidence, called = probabilities.detach().double().max(1)
+    at = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gaps = torch.zeros(bins, dtype=torch.float64, device=labels.device)
+    gaps.index_add_(0, at, (called == labels).double() - confidence)
+    return float(gaps.abs().sum() / len(labels))

@@ -117,11 +117,15 @@ class Classification(Task):
         return {"probabilities": logits.float().softmax(1)}
 
     def metrics(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, float]:
-        """`accuracy` and `macro_f1` of a split."""
-        from ssl_core.evaluation.scores import accuracy, macro_f1
+        """`accuracy`, `macro_f1` and `calibration_error` (15 bins) of a split."""
+        from ssl_core.evaluation.scores import accuracy, calibration_error, macro_f1
 
         called, labels = self.calls(outputs, truth)
-        return {"accuracy": accuracy(called, labels), "macro_f1": macro_f1(called, labels)}
+        return {
+            "accuracy": accuracy(called, labels),
+            "macro_f1": macro_f1(called, labels),
+            "calibration_error": calibration_error(outputs["probabilities"], labels),
+        }
 
     def calls(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The likeliest class of each sample, and its label."""
