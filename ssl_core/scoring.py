@@ -16,6 +16,7 @@ from ssl_core.context import RunContext
 from ssl_core.data.restated import Restated
 from ssl_core.durable import write_json
 from ssl_core.errors import SpecError
+from ssl_core.evaluation.confusion import picture
 from ssl_core.evaluation.features import plain_batches
 from ssl_core.evaluation.samples import Show
 from ssl_core.modalities.base import Modality, Source
@@ -114,7 +115,8 @@ def show_samples(task: Task, nets: Nets, split: Split, context: RunContext, step
 
 
 def show_confusion(calls: tuple[Tensor, Tensor], classes: list[str], context: RunContext, step: int) -> None:
-    """Keep the confusion matrix of (n,) called and true classes as a `sample`, of up to 100 classes."""
+    """Keep the confusion matrix of (n,) called and true classes as `sample`s, numbers and a picture, of up to 100
+    classes."""
     if len(classes) <= 100:
         counts = torch.zeros(len(classes), len(classes), dtype=torch.int64)
         called, true = calls
@@ -125,3 +127,9 @@ def show_confusion(calls: tuple[Tensor, Tensor], classes: list[str], context: Ru
         caption = "counts[i][j]: samples of class i that were called class j"
         kind = "application/json"
         context.emit("sample", step=step, name="confusion", path=path, media_type=kind, caption=caption)
+        drawn = "samples/confusion_picture.png"
+        picture(counts, classes).save(context.workdir / drawn)
+        caption = "rows: true classes, columns: what they were called, darker: a greater share of the row"
+        context.emit(
+            "sample", step=step, name="confusion_picture", path=drawn, media_type="image/png", caption=caption
+        )

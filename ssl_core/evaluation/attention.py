@@ -22,7 +22,7 @@ from ssl_core.layers import Attention, rotate
 
 _HEADS, _TOKENS, _WIDTH = 6, 24, 1536
 """Of a table, at most: heads, tokens, and pixels of the pictures beside each other."""
-_CELL, _MARGIN, _LETTERS = 18, 110, 16
+_CELL, MARGIN, _LETTERS = 18, 110, 16
 """Pixels of a cell and of the margin for the tokens' names, and letters of a name, at most."""
 
 
@@ -133,24 +133,25 @@ def _name(token: str) -> str:
     return (told.strip() or "_" * len(told))[:_LETTERS]
 
 
-def heat_map(values: Tensor, names: list[str]) -> Image.Image:
-    """A picture of (T, T) values of 0 to their greatest, darker where greater, with names at the rows and columns."""
-    side = _CELL * len(names)
+def heat_map(values: Tensor, names: list[str], cell: int = _CELL) -> Image.Image:
+    """A picture of (T, T) values of 0 to their greatest, darker where greater, with names at the rows and columns; each
+    value is `cell` pixels wide and high, and the names take `MARGIN` above and at the left."""
+    side = cell * len(names)
     shades = 255 - (255 * values / values.max().clamp(min=1e-12)).round().to(torch.uint8)
     cells = Image.fromarray(shades.numpy()).resize((side, side), Image.Resampling.NEAREST)
-    rows, columns = _labels(names, "right"), _labels(names, "left").rotate(90, expand=True)
-    table = Image.new("L", (_MARGIN + side, _MARGIN + side), 255)
-    table.paste(rows, (0, _MARGIN))
-    table.paste(columns, (_MARGIN, 0))
-    table.paste(cells, (_MARGIN, _MARGIN))
+    rows, columns = _labels(names, "right", cell), _labels(names, "left", cell).rotate(90, expand=True)
+    table = Image.new("L", (MARGIN + side, MARGIN + side), 255)
+    table.paste(rows, (0, MARGIN))
+    table.paste(columns, (MARGIN, 0))
+    table.paste(cells, (MARGIN, MARGIN))
     return table
 
 
-def _labels(names: list[str], side: Literal["left", "right"]) -> Image.Image:
+def _labels(names: list[str], side: Literal["left", "right"], cell: int) -> Image.Image:
     """The names below each other, flush with a side; turned to the left, the left one is the lower one."""
-    strip = Image.new("L", (_MARGIN, _CELL * len(names)), 255)
+    strip = Image.new("L", (MARGIN, cell * len(names)), 255)
     drawing, font = ImageDraw.Draw(strip), ImageFont.load_default(11)
-    across, anchor = (4, "lm") if side == "left" else (_MARGIN - 4, "rm")
+    across, anchor = (4, "lm") if side == "left" else (MARGIN - 4, "rm")
     for place, name in enumerate(names):
-        drawing.text((across, _CELL * place + _CELL // 2), name, fill=0, font=font, anchor=anchor)
+        drawing.text((across, cell * place + cell // 2), name, fill=0, font=font, anchor=anchor)
     return strip
