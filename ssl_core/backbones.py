@@ -243,6 +243,7 @@ _ROWS = (
     # One wide layer: in minutes on a CPU, a large vocabulary learns more about topics than depth does.
     EncoderSpec(name="text-shallow", family="transformer", width=256, depth=1, heads=4, mlp_ratio=2.0),
     _text("tiny", 128, 2, 2),
+    _text("mini", 256, 2, 4),
     _text("small", 256, 4, 4),
     _text("base", 768, 12, 12),
     _text("large", 1024, 24, 16),
@@ -254,10 +255,6 @@ _ROWS = (
     _bart("tiny", 128, 2, 2),
     _bart("small", 256, 4, 4),
     _bart("base", 768, 6, 12),
-    # mBART's shape: norms before the layers, which learn sooner; what minutes on a CPU can train.
-    EncoderSpec(
-        name="text-mbart-mini", family="transformer", width=256, depth=2, heads=4, positions="learned", first_norm=True,
-    ),
     _protein("tiny", 128, 4, 4),
     # From here on the sizes of ESM-2: 8M, 35M and 150M parameters.
     _protein("small", 320, 6, 20),

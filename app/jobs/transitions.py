@@ -43,6 +43,10 @@ class LeaseLost(Conflict):
         super().__init__("lease_lost", "This attempt no longer holds the job; stop it and drop its work.", "fence")
 
 
+_SLACK_MS = 50
+"""A virtual machine's clock may step back a little: what was queued a moment ago is not in the future then."""
+
+
 class IllegalMove(RuntimeError):
     """A bug: a move that the table does not hold was about to be written."""
 
@@ -59,7 +63,7 @@ def claim(session: Session, job_id: str | None, queue: str, limits: Limits) -> J
     One conditional UPDATE: PostgreSQL skips rows that others hold, SQLite is already alone in its transaction.
     """
     at = now(session)
-    ready = (Job.status == Status.QUEUED, Job.queue == queue, Job.available_at <= at)
+    ready = (Job.status == Status.QUEUED, Job.queue == queue, Job.available_at <= at + _SLACK_MS)
     if job_id is None:
         pick = select(Job.id).where(*ready).order_by(Job.available_at, Job.id).limit(1)
         chosen = Job.id == pick.with_for_update(skip_locked=True).scalar_subquery()

@@ -34,6 +34,7 @@ BASE = ModelFacts(id="mdl_b", modality=TextModality(), backbone=BACKBONES["text-
 # What may stay open in a stored spec, because None is itself the documented setting.
 MAY_BE_NONE = {
     "penalty",
+    "pool",
     "checkpoint_every_steps",
     "suffix",
     "model",

@@ -1,0 +1,116 @@
+"""Tasks over real HTTP: what a job leaves, what its model says here and elsewhere, and what stops it."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pyarrow.parquet as parquet
+import pytest
+
+from ssl_core import inference
+from tests.groundwork.interchange import dataset, ended
+from tests.groundwork.serving import Served
+
+pytestmark = pytest.mark.slow
+SMALL = {"budget": {"steps": 6}, "batch_size": 8}
+WORDS = ["bread", "oven", "salt", "flour", "butter", "sugar", "wind", "harbour", "mast", "rope", "tide", "anchor", "rose", "soil", "spade", "seed", "hedge"]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    served = Served(tmp_path_factory.mktemp("gw") / "data").ready()
+    try:
+        headers = {"Authorization": f"Bearer {re.findall(r'gw_[A-Za-z0-9_]+', served.printed())[0]}"}
+        with httpx2.Client(base_url=served.state()["url"], headers=headers, timeout=60) as opened:
+            yield opened
+    finally:
+        served.process.terminate()
+        served.process.wait(30)
+
+
+def lines(rows: list[dict[str, Any]]) -> bytes:
+    return "\n".join(map(json.dumps, rows)).encode()
+
+
+def said(seed: int, count: int = 12) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=count))
+
+
+def run(client: httpx2.Client, **body: Any) -> dict[str, Any]:
+    reply = client.post("/v1/jobs", json=body)
+    assert reply.status_code == 201, reply.text
+    return ended(client, reply.json())
+
+
+def downloaded(client: httpx2.Client, model: str, folder: Path) -> Path:
+    with zipfile.ZipFile(io.BytesIO(client.get(f"/v1/models/{model}/download").content)) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def labelled(first: int, count: int) -> list[dict[str, Any]]:
+    return [{"text": said(seed), "label": "ab"[seed % 2]} for seed in range(first, first + count)]
+
+
+def test_a_translation_is_trained_answers_and_says_the_same_after_download(
+    client: httpx2.Client, tmp_path: Path
+) -> None:
+    rows = [{"source": said(seed), "target": said(seed).upper()} for seed in range(60)]
+    task = {"name": "translation", "max_tokens": 20, "beams": 2}
+    job = run(client, type="finetune", dataset=dataset(client, "pairs.jsonl", lines(rows)), task=task, **SMALL)
+    assert job["status"] == "succeeded", job["error"]
+    assert {"final/bleu", "final/chrf"} <= set(job["result"]["metrics"])
+    names = {each["name"] for each in client.get(f"/v1/jobs/{job['id']}/samples").json()["data"]}
+    assert "translations" in names
+    model, asked = job["result"]["model"], [said(900), said(901)]
+    told = client.post("/v1/predictions", json={"model": model, "input": asked}).json()["data"]
+    elsewhere = inference.load(downloaded(client, model, tmp_path / "model")).predict(asked)
+    assert [each["translation"] for each in told] == [each["translation"] for each in elsewhere]
+
+
+def test_every_row_is_answered_and_embedded_by_jobs(client: httpx2.Client) -> None:
+    tune = {"type": "finetune", "task": {"name": "classification"}, **SMALL}
+    model = run(client, dataset=dataset(client, "rows.jsonl", lines(labelled(0, 40))), **tune)["result"]["model"]
+    texts = [said(seed) for seed in range(500, 530)]
+    pool = dataset(client, "pool.txt", "\n".join(texts).encode())
+    answers = run(client, type="predict", model=model, dataset=pool)
+    assert answers["result"]["files"] == ["predictions.jsonl"] and answers["progress"]["percent"] == 100
+    body = client.get(f"/v1/jobs/{answers['id']}/files/predictions.jsonl")
+    found = [json.loads(line) for line in body.text.splitlines()]
+    assert [each["row"] for each in found] == list(range(30)) and found[7]["source"] == "pool.txt:8"
+    told = client.post("/v1/predictions", json={"model": model, "input": texts}).json()["data"]
+    assert [each["label"] for each in found] == [each["label"] for each in told]
+    vectors = run(client, type="embed", model=model, dataset=pool)
+    body = client.get(f"/v1/jobs/{vectors['id']}/files/embeddings.parquet")
+    assert parquet.read_table(io.BytesIO(body.content)).num_rows == 30
+
+
+def test_test_rows_among_the_training_rows_end_the_job_and_are_listed(client: httpx2.Client) -> None:
+    train, test = labelled(0, 60), labelled(1000, 20)
+    planted = {4: 10, 9: 33}  # of the test, of the training rows
+    for at, known in planted.items():
+        test[at] = {**test[at], "text": train[known]["text"]}
+    named = {
+        "dataset": dataset(client, "train.jsonl", lines(train)),
+        "test_dataset": dataset(client, "test.jsonl", lines(test)),
+    }
+    tune = {"type": "finetune", "task": {"name": "classification"}, **named, **SMALL}
+    job = run(client, **tune)
+    assert (job["status"], job["error"]["code"], job["error"]["param"]) == ("failed", "leakage", "test_dataset")
+    assert "2 of 20 rows" in job["error"]["message"] and "test.jsonl:5" in job["error"]["message"]
+    samples = client.get(f"/v1/jobs/{job['id']}/samples").json()["data"]
+    (listed,) = [each for each in samples if each["name"] == "leakage_test_dataset"]
+    told = client.get(listed["content_url"]).text
+    assert all(f"test.jsonl:{at + 1}" in told and f"train.jsonl:{known + 1}" in told for at, known in planted.items())
+    allowed = run(client, **tune, allow_leakage=True)
+    assert allowed["status"] == "succeeded", allowed["error"]
+    events = client.get(f"/v1/jobs/{allowed['id']}/events").text
+    assert "leakage" in events
