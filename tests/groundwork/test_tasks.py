@@ -21,7 +21,10 @@ from tests.groundwork.serving import Served
 
 pytestmark = pytest.mark.slow
 SMALL = {"budget": {"steps": 6}, "batch_size": 8}
-WORDS = ["bread", "oven", "salt", "flour", "butter", "sugar", "wind", "harbour", "mast", "rope", "tide", "anchor", "rose", "soil", "spade", "seed", "hedge"]
+WORDS = [
+    "bread", "oven", "salt", "flour", "butter", "sugar", "wind", "harbour", "mast", "rope", "tide", "anchor", "rose",
+    "soil", "spade", "seed", "hedge",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
