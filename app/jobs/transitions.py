@@ -7,10 +7,11 @@ the doorbell in the same transaction. What other domains must hear about an end 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict
@@ -43,10 +44,6 @@ class LeaseLost(Conflict):
         super().__init__("lease_lost", "This attempt no longer holds the job; stop it and drop its work.", "fence")
 
 
-_SLACK_MS = 50
-"""A virtual machine's clock may step back a little: what was queued a moment ago is not in the future then."""
-
-
 class IllegalMove(RuntimeError):
     """A bug: a move that the table does not hold was about to be written."""
 
@@ -63,22 +60,21 @@ def claim(session: Session, job_id: str | None, queue: str, limits: Limits) -> J
     One conditional UPDATE: PostgreSQL skips rows that others hold, SQLite is already alone in its transaction.
     """
     at = now(session)
-    ready = (Job.status == Status.QUEUED, Job.queue == queue, Job.available_at <= at + _SLACK_MS)
-    if job_id is None:
-        pick = select(Job.id).where(*ready).order_by(Job.available_at, Job.id).limit(1)
-        chosen = Job.id == pick.with_for_update(skip_locked=True).scalar_subquery()
-    else:
-        chosen = Job.id == job_id
-    taken = session.execute(
-        update(Job)
-        .where(chosen, *ready)
-        .values(
-            status=Status.RUNNING, fence=Job.fence + 1, lease_expires=at + limits.lease_ms, grace_expires=None,
-            started_at=func.coalesce(Job.started_at, at), event_seq=Job.event_seq + 1, revision=Job.revision + 1,
-        )
-        .returning(Job.id),
-        execution_options={"synchronize_session": False},
-    ).scalar_one_or_none()  # fmt: skip
+    ready = (Job.status == Status.QUEUED, Job.queue == queue, Job.available_at <= at)
+    taken = None
+    for chosen in _choices(job_id, *ready):
+        taken = session.execute(
+            update(Job)
+            .where(chosen, *ready)
+            .values(
+                status=Status.RUNNING, fence=Job.fence + 1, lease_expires=at + limits.lease_ms, grace_expires=None,
+                started_at=func.coalesce(Job.started_at, at), event_seq=Job.event_seq + 1, revision=Job.revision + 1,
+            )
+            .returning(Job.id),
+            execution_options={"synchronize_session": False},
+        ).scalar_one_or_none()  # fmt: skip
+        if taken is not None:
+            break
     if taken is None:
         return None
     job = session.get_one(Job, taken, populate_existing=True)
@@ -86,6 +82,20 @@ def claim(session: Session, job_id: str | None, queue: str, limits: Limits) -> J
     entry = journal.Entry("state", Status.RUNNING, f"Attempt {job.fence} started.", data=data)
     journal.write(session, job, [entry], job.event_seq, at)
     return job
+
+
+def _choices(job_id: str | None, *ready: ColumnElement[bool]) -> Iterator[ColumnElement[bool]]:
+    """Which row to take: this one; or the longest-waiting that nobody holds, else the longest-waiting of all.
+
+    The second look waits for a lock: whoever holds a row may be about to write something else, like that its doorbell
+    was rung, and would leave a job behind that nobody took.
+    """
+    if job_id is not None:
+        yield Job.id == job_id
+        return
+    pick = select(Job.id).where(*ready).order_by(Job.available_at, Job.id).limit(1)
+    yield Job.id == pick.with_for_update(skip_locked=True).scalar_subquery()
+    yield Job.id == pick.with_for_update().scalar_subquery()
 
 
 def start_parts(session: Session, job: Job) -> None:

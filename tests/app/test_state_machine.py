@@ -111,6 +111,29 @@ def test_many_claimers_take_each_job_once(world: tuple[Platform, str]) -> None:
         assert session.scalar(select(func.max(Attempt.fence))) == 1
 
 
+def test_a_job_whose_row_is_held_for_something_else_is_waited_for(world: tuple[Platform, str]) -> None:
+    platform, job_id = world[0], queued(world)
+    held, rung = threading.Event(), threading.Event()
+
+    def ring() -> None:
+        with session_scope(platform) as session:
+            sweeps.rung(session, [sweeps.Ring(job_id, "cpu", None)])
+            held.set()
+            rung.wait(0.5)
+
+    def claim() -> str | None:
+        with session_scope(platform) as session:
+            claimed = attempts.claim(session, None, "cpu", WORKER, LIMITS)
+            return None if claimed is None else claimed.job.id
+
+    with ThreadPoolExecutor(2) as pool:
+        ringing = pool.submit(ring)
+        assert held.wait(10)
+        assert pool.submit(claim).result() == job_id
+        rung.set()
+        ringing.result()
+
+
 def test_many_claimers_of_one_job_get_it_once(world: tuple[Platform, str]) -> None:
     platform, _ = world
     for _ in range(5):
