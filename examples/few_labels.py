@@ -20,7 +20,6 @@ import csv
 import json
 import os
 import platform
-import shlex
 import sys
 import tempfile
 import zipfile
@@ -34,7 +33,7 @@ from rich.table import Table
 
 from examples.arms import Bench, bars
 from examples.scores import Score, accuracy, bleu, contact_precision, rank_correlation, tag_accuracy
-from examples.server import serving
+from examples.server import add_server_options, command, server_of
 from groundwork.client import Client, Json
 
 # What each arm fine-tunes, and from where.
@@ -172,7 +171,10 @@ def pool_of(bench: Bench, experiment: Experiment, data: Path) -> Path:
 
 
 def pretrained(bench: Bench, experiment: Experiment, data: Path, options: argparse.Namespace) -> tuple[Json, float]:
-    """The finished pretraining job and its minutes."""
+    """The finished pretraining job and its minutes; with `--model` the job that made this model."""
+    if options.model:
+        job = bench.client.job(bench.client.request("GET", f"/models/{options.model}")["lineage"]["job"])
+        return job, (job["finished_at"] - job["started_at"]) / 60
     spec = {
         "type": "pretrain",
         "dataset": bench.dataset(pool_of(bench, experiment, data)),
@@ -254,13 +256,15 @@ def main() -> int:
     parser.add_argument("--objective", help="of pretraining, instead of this set's own")
     parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=list(ARMS))
     parser.add_argument("--out", type=Path, help="folder for the result as JSON")
+    parser.add_argument("--model", help="pretrained before, at --url; instead of pretraining one")
+    add_server_options(parser)
     options = parser.parse_args()
     for name in options.sets:
         if not (options.data / EXPERIMENTS[name].folder).is_dir():
             sys.exit(f"no folder {options.data / EXPERIMENTS[name].folder}; give --data")
     with tempfile.TemporaryDirectory(prefix="groundwork-few-labels-") as name:
         folder = Path(name)
-        with serving(folder) as (url, key), Client(url, key) as client, bars() as progress:
+        with server_of(options, folder) as (url, key), Client(url, key) as client, bars() as progress:
             bench = Bench(client, folder, progress)
             measure_all(bench, options)
     return 0
@@ -294,7 +298,7 @@ def write(name: str, pretraining: tuple[Json, float], rows: list[Json], options:
         "metric": EXPERIMENTS[name].metric,
         "rows": rows,
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "command": shlex.join(["python", "-m", "examples.few_labels", *sys.argv[1:]]),
+        "command": command("few_labels"),
     }
     file = name if options.objective is None else f"{name}_{options.objective}"
     (options.out / f"few_labels_{file}.json").write_text(json.dumps(result, indent=1))

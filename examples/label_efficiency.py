@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -21,7 +20,7 @@ from rich.table import Table
 
 from examples.arms import Bench, bars
 from examples.few_labels import EXPERIMENTS, Experiment, pretrained
-from examples.server import serving
+from examples.server import add_server_options, command, server_of
 from groundwork.client import Client, Json
 
 ARMS = ("full", "probe", "scratch", "classical")
@@ -95,12 +94,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--out", type=Path, help="folder for the report")
+    parser.add_argument("--model", help="pretrained before, at --url; instead of pretraining one")
+    add_server_options(parser)
     options = parser.parse_args()
     if not (options.data / EXPERIMENTS[options.set].folder).is_dir():
         sys.exit(f"no folder {options.data / EXPERIMENTS[options.set].folder}; give --data")
     with tempfile.TemporaryDirectory(prefix="groundwork-label-efficiency-") as name:
         folder = Path(name)
-        with serving(folder) as (url, key), Client(url, key) as client, bars() as progress:
+        with server_of(options, folder) as (url, key), Client(url, key) as client, bars() as progress:
             job = measure(Bench(client, folder, progress), options.set, options)
             kept = options.out or folder / "report"
             client.download_files(job["id"], kept)
@@ -109,7 +110,7 @@ def main() -> int:
         for row in report["labels_saved"]:
             progress.console.print(told(row))
         if options.out:
-            progress.console.print(f"{kept / 'report.html'} (made by: {shlex.join(['python', *sys.argv])})")
+            progress.console.print(f"{kept / 'report.html'} (made by: {command('label_efficiency')})")
     return 0
 
 

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import shlex
 import sys
 import tempfile
 import zipfile
@@ -31,7 +30,7 @@ from rich.table import Table
 
 from examples.arms import Bench, bars, item_of
 from examples.few_labels import shown
-from examples.server import serving
+from examples.server import add_server_options, command, server_of
 from groundwork.client import Client, Json
 
 DEPTHS = (1, 5, 10)
@@ -160,6 +159,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="of pretraining, instead of minutes: the same on any machine")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="folder for the result as JSON")
+    add_server_options(parser)
     options = parser.parse_args()
     experiment = EXPERIMENTS[options.set]
     if not (options.data / experiment.folder).is_dir():
@@ -168,7 +168,7 @@ def main() -> int:
         sys.exit("--seeds must be at least 1")
     with tempfile.TemporaryDirectory(prefix="groundwork-pairs-") as name:
         folder = Path(name)
-        with serving(folder) as (url, key), Client(url, key) as client, bars() as progress:
+        with server_of(options, folder) as (url, key), Client(url, key) as client, bars() as progress:
             bench = Bench(client, folder, progress)
             jobs, rows = measure(bench, experiment, options)
     minutes = mean(bench.minutes[f"pretrain, seed {seed}"] for seed in range(options.seeds))
@@ -186,7 +186,7 @@ def main() -> int:
             "recall_at": DEPTHS,
             "rows": rows,
             "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-            "command": shlex.join(["python", "-m", "examples.pairs", *sys.argv[1:]]),
+            "command": command("pairs"),
         }
         name = options.set if options.objective == "clip" else f"{options.set}_{options.objective}"
         (options.out / f"pairs_{name}.json").write_text(json.dumps(result, indent=1))

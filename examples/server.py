@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -48,6 +50,38 @@ def serving(folder: Path, settings: dict[str, str] | None = None) -> Iterator[tu
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """`--url` and `--key` of a server that runs already."""
+    parser.add_argument("--url", help="of a server that runs already, instead of one of its own; needs --key")
+    parser.add_argument("--key", help="for --url: an API key that may create datasets and jobs")
+
+
+@contextmanager
+def server_of(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str]]:
+    """(URL, API key) of the server that `add_server_options` names, or of a fresh one in `folder`.
+
+    Exits with a message where one of the two options stands alone.
+    """
+    if options.url and options.key:
+        yield options.url, options.key
+    elif options.url or options.key:
+        sys.exit("--url and --key belong together: give both, or neither for a server of its own")
+    else:
+        with serving(folder) as found:
+            yield found
+
+
+def command(example: str) -> str:
+    """How this process was called, less the server's address and key: what a result tells of how it was made."""
+    told, words = [], iter(sys.argv[1:])
+    for word in words:
+        if word in ("--url", "--key"):
+            next(words, None)
+        elif not word.startswith(("--url=", "--key=")):
+            told.append(word)
+    return shlex.join(["python", "-m", f"examples.{example}", *told])
 
 
 def _wait_ready(process: subprocess.Popen[bytes], log: Path, state: Path) -> tuple[str, str]:
