@@ -200,7 +200,7 @@ def _finetune(spec: FinetuneSpec, dataset: DatasetFacts, modality: Modality, bac
     fraction = spec.validation_fraction
     if fraction is None:
         # A probe is solved, not stopped early: it has no use for labels held out.
-        probe = getattr(spec.task, "mode", "") == "linear_probe"
+        probe = getattr(spec.task, "mode", "") in ("linear_probe", "knn")
         fraction = 0.0 if probe or spec.validation_dataset is not None else 0.2
     task = spec.task
     labelled = task.labels(dataset).rows

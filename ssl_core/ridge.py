@@ -53,6 +53,13 @@ class Regressor(nn.Module):
         """(N,) as the dataset has them; the way back from `standard`."""
         return standard * self.spread + self.centre
 
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (1, D) and bias (1,) of one linear layer from vectors to the dataset's own numbers."""
+        weight = self.linear.weight.detach().double() / self.scale.double()
+        bias = self.linear.bias.detach().double() - weight @ self.mean.double()
+        spread, centre = self.spread.double(), self.centre.double()
+        return (spread * weight).float(), (spread * bias + centre).float()
+
     @torch.no_grad()
     def centre_on(self, numbers: Tensor) -> None:
         """Take mean and deviation of (N,) numbers; equal ones are only centred."""

@@ -151,6 +151,7 @@ class Family:
         rows: every tensor of our encoder, in any order.
         ignored: what else their files hold.
         classify: how a classifier on the trunk is written (`ssl_core.interop.classifiers`); None where they have none.
+        tag: the same of a classifier of every token.
         inputs: what their forward takes, and so which of our encoders it can be: `text`, `pixels`, `wave` or `pair`.
         exported: False where their own forward is not the encoder's, so that exports are of another family.
         feed: how an export is checked: from our graph's inputs by name to their forward's.
@@ -167,6 +168,7 @@ class Family:
     rows: Callable[[EncoderSpec], list[Row]]
     ignored: tuple[Ignored, ...] = ()
     classify: Classify | None = None
+    tag: Classify | None = None
     inputs: str = "text"
     decoder: Writes | None = None
     exported: bool = True

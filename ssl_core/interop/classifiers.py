@@ -42,6 +42,15 @@ def linear(model_class: str, prefix: str, place: str, pooling: str) -> Classify:
     return classify
 
 
+def each_token(model_class: str, prefix: str, place: str) -> Classify:
+    """Of a head that is one linear layer with a bias on every token's output. Arguments as for `linear`."""
+
+    def tag(shape: Shape, trunk: Mapping[str, Any], weight: Any, bias: Any) -> Headed:
+        return Headed(model_class, under(prefix, trunk) | layer(place, weight, bias))
+
+    return tag
+
+
 def after_tanh(model_class: str, prefix: str, first: str, last: str) -> Classify:
     """Of a head that reads the first token through a layer and a tanh.
 

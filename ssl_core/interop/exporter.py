@@ -24,11 +24,11 @@ from ssl_core.context import RunContext
 from ssl_core.durable import committed
 from ssl_core.errors import EngineError, SpecError
 from ssl_core.export import software
-from ssl_core.heads import Classifier, classifier_of
 from ssl_core.interop import matching, probes, writers
 from ssl_core.interop.base import NOT_EXPRESSIBLE, Family, Headed, Shape, inexpressible
 from ssl_core.interop.hf import BY_MODEL_TYPE, FAMILIES
 from ssl_core.spec import ExportSpec, RunOrder
+from ssl_core.tasks import Task
 from ssl_core.tasks.translation import Translation
 
 
@@ -120,13 +120,23 @@ def _whole(family: Family, shape: Shape, model: inference.LoadedModel) -> Headed
     trunk = matching.their_tensors(family, model.nets.encoder) | _scale(family, model)
     if model.task is None:
         return Headed(family.model_class, trunk)
-    if model.config["task"]["name"] != "classification":
-        raise inexpressible(family.model_class, f"it has no head for the task {model.config['task']['name']}")
-    if family.classify is None:
+    head = probes.head_of(model)
+    if head is None or head.linear is None or not head.problem:
+        raise inexpressible(family.model_class, f"it has no head for {described(model.task)}")
+    write = family.tag if head.each_token else family.classify
+    if write is None:
         raise inexpressible(family.model_class, "its classifiers pool or project otherwise than this model's head")
-    made = family.classify(shape, trunk, *folded(classifier_of(model.nets)))
-    labels = {"id2label": dict(enumerate(model.classes)), "label2id": {c: i for i, c in enumerate(model.classes)}}
-    return replace(made, config={**labels, **made.config})
+    made = write(shape, trunk, *head.linear)
+    names = model.classes or [model.task.target]
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: at for at, name in enumerate(names)}}
+    told = {} if head.each_token else {"problem_type": head.problem}
+    return replace(made, config={**labels, **told, **made.config})
+
+
+def described(task: Task) -> str:
+    """The task, and its mode where it has modes."""
+    mode = getattr(task, "mode", "")
+    return f"the task {task.name}" + (f" in the mode {mode}" if mode else "")
 
 
 _SCALES = {"logarithm": 2.6592, "bias": -10.0}
@@ -143,13 +153,6 @@ def _scale(family: Family, model: inference.LoadedModel) -> dict[str, Tensor]:
         known = {name.removeprefix(kept): opened.get_tensor(name) for name in names}
     usual = {name: torch.tensor(value) for name, value in _SCALES.items()}
     return matching.made_of(list(family.scale), usual | known)
-
-
-def folded(head: Classifier) -> tuple[Tensor, Tensor]:
-    """Weight (classes, D) and bias (classes,) of one linear layer that equals the head: W ((v - mean) / scale) + b."""
-    weight = head.linear.weight.detach().double() / head.scale.double()
-    bias = head.linear.bias.detach().double() - weight @ head.mean.double()
-    return weight.float(), bias.float()
 
 
 def _beside(model: inference.LoadedModel, out: Path) -> None:
@@ -185,7 +188,7 @@ def _measured(folder: Path, family: Family, name: str, model: inference.LoadedMo
         import transformers
     except ImportError:
         return None
-    head = classifier_of(model.nets) if model.task is not None else None
+    head = probes.head_of(model)
     graph = probes.graph_of(model.nets.encoder, head)
     inputs = probes.example(graph)
     theirs = getattr(transformers, name).from_pretrained(folder, dtype=torch.float32).eval()
@@ -196,14 +199,15 @@ def _measured(folder: Path, family: Family, name: str, model: inference.LoadedMo
         return probes.measured([(hidden, _vectors(theirs.get_text_features(**fed))), (vector, _vectors(images))])
     answer = theirs(**fed)
     if head is not None:
-        return probes.measured([(vector, answer.logits)])
+        real = inputs[1] > 0 if head.each_token else slice(None)  # what stands at padding means nothing
+        return probes.measured([(vector[real], answer.logits[real])])
     if family.output == "pooler_output":
         return probes.measured([(vector, answer.pooler_output)])
     found = answer.last_hidden_state
     found = found.flatten(2).transpose(1, 2) if found.ndim == 4 else found
     # Public pictures may have class tokens in front that ours keep apart.
     found = found[:, found.shape[1] - hidden.shape[1] :]
-    if "attention_mask" in graph.inputs:  # what stands at padding means nothing
+    if "attention_mask" in graph.inputs:
         hidden, found = hidden[inputs[1] > 0], found[inputs[1] > 0]
     return probes.measured([(hidden, found)])
 

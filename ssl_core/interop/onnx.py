@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ssl_core.errors import SpecError
-from ssl_core.heads import classifier_of
 from ssl_core.inference import LoadedModel
 from ssl_core.interop import probes
 
@@ -32,7 +31,11 @@ def write(model: LoadedModel, out: Path) -> probes.Measured:
     except ImportError as error:
         text = "this worker is installed without the extra `interop` (onnx, onnxscript, onnxruntime)"
         raise SpecError("export_unavailable", text, "format") from error
-    graph = probes.graph_of(model.nets.encoder, None if model.task is None else classifier_of(model.nets))
+    head = probes.head_of(model)
+    if model.task is not None and head is None:
+        text = f"the answers of the task {model.task.name} are no function of tensors; download the model as native"
+        raise SpecError("export_unsupported", text, "format")
+    graph = probes.graph_of(model.nets.encoder, head)
     path = out / "model.onnx"
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -42,7 +45,7 @@ def write(model: LoadedModel, out: Path) -> probes.Measured:
             output_names=list(graph.outputs), dynamic_shapes=_free(graph), verbose=False,
             external_data=model.size_bytes > _LARGE,
         )  # fmt: skip
-    if model.task is not None:
+    if model.classes:
         (out / "classes.txt").write_text("\n".join(model.classes) + "\n", encoding="utf-8")
     codec = model.folder / "tokenizer.json"
     if codec.exists():
@@ -70,6 +73,7 @@ def _answers(session: object, graph: probes.Graph, inputs: tuple[Tensor, ...]) -
     found = [torch.from_numpy(value) for value in session.run(None, fed)]  # type: ignore[attr-defined]
     pairs = []
     for name, mine, other in zip(graph.outputs, graph(*inputs), found, strict=True):
-        padded = name == "last_hidden_state" and "attention_mask" in graph.inputs
+        of_tokens = graph.each_token or name == "last_hidden_state"
+        padded = of_tokens and "attention_mask" in graph.inputs
         pairs.append((mine[inputs[1] > 0], other[inputs[1] > 0]) if padded else (mine, other))
     return pairs

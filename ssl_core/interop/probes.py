@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ssl_core.answer_heads import Head
 from ssl_core.batch import Tokens
 from ssl_core.encoders.base import Encoder
 from ssl_core.encoders.dual import Dual
 from ssl_core.errors import SpecError
-from ssl_core.heads import Classifier
+from ssl_core.inference import LoadedModel
 
 BATCH = 3
 TOLERANCE = 1e-4
@@ -58,13 +59,14 @@ class Graph(nn.Module):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
-    def __init__(self, encoder: Encoder, head: Classifier | None) -> None:
+    def __init__(self, encoder: Encoder, head: Head | None) -> None:
         super().__init__()
-        self.encoder, self.head = encoder, head
-        self.outputs = ("last_hidden_state", "pooler_output") if head is None else ("last_hidden_state", "logits")
+        self.encoder, self.head = encoder, None if head is None else head.answers
+        self.each_token = head is not None and head.each_token
+        self.outputs = ("last_hidden_state", "pooler_output" if head is None else head.output)
 
     def _answers(self, hidden: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        return hidden, pooled if self.head is None else self.head(pooled)
+        return hidden, pooled if self.head is None else self.head(hidden if self.each_token else pooled)
 
 
 class TextGraph(Graph):
@@ -103,9 +105,9 @@ class PairGraph(Graph):
 
     inputs = ("input_ids", "attention_mask", "pixel_values")
 
-    def __init__(self, encoder: Encoder, head: Classifier | None) -> None:
+    def __init__(self, encoder: Encoder, head: Head | None) -> None:
         super().__init__(encoder, head)
-        self.outputs = ("text_embeds", "image_embeds" if head is None else "logits")
+        self.outputs = ("text_embeds", "image_embeds" if head is None else head.output)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) of the texts, and (B, D) or (B, classes) of the pictures."""
@@ -121,7 +123,13 @@ def as_tokens(input_ids: Tensor, attention_mask: Tensor) -> Tokens:
     return Tokens(input_ids, torch.where(real, 0, -1).int(), positions)
 
 
-def graph_of(encoder: Encoder, head: Classifier | None) -> Graph:
+def head_of(model: LoadedModel) -> Head | None:
+    """What its task answers with; None where it has no task, or one whose answers are more than a function of the
+    encoder's outputs."""
+    return None if model.task is None else model.task.head(model.nets)
+
+
+def graph_of(encoder: Encoder, head: Head | None) -> Graph:
     """The graph of its family. Raises SpecError `export_unsupported`."""
     family = encoder.spec.family
     kinds: dict[str, type[Graph]] = {

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ssl_core.answer_heads import Head
     from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
@@ -157,6 +158,10 @@ class Task(Value):
 
     def samples(self, nets: Nets, batch: Batch, classes: list[str], show: Show) -> None:
         """Show what was found beside what is true: a few labelled samples, plain views, nets in evaluation mode."""
+
+    def head(self, nets: Nets) -> Head | None:
+        """Its answers as a function of the encoder's vector or tokens, for exports; None where they are more."""
+        return None
 
     def answer(self, outputs: dict[str, Tensor], row: int, classes: list[str]) -> dict[str, Any]:
         """What the predictions endpoint says of one sample."""

@@ -13,6 +13,7 @@ from ssl_core.tasks.base import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ssl_core.answer_heads import Head
     from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
@@ -21,17 +22,18 @@ if TYPE_CHECKING:
 
 
 class Classification(Task):
-    """A linear layer on the standardised vector of a sample.
+    """A linear layer on the standardised vector of a sample, or its nearest labelled samples.
 
-    `linear_probe` freezes the encoder and solves the layer, without a training loop: multinomial logistic regression.
-    `full` starts from that solution and then trains everything: first the probe, then fine-tuning, distorts pretrained
-    features less (Kumar et al. 2022).
+    `knn` freezes the encoder and lets the nearest labelled samples vote. `linear_probe` freezes the encoder and solves
+    the layer, without a training loop: multinomial logistic regression. `full` starts from that solution and then
+    trains everything: first the probe, then fine-tuning, distorts pretrained features less (Kumar et al. 2022).
     """
 
     name: Literal["classification"] = "classification"
-    mode: Literal["full", "linear_probe"] = Field(
-        default="full", description="`linear_probe` keeps the encoder as it is"
+    mode: Literal["full", "linear_probe", "knn"] = Field(
+        default="full", description="`linear_probe` and `knn` keep the encoder as it is"
     )
+    neighbours: int = Field(default=20, ge=1, le=1000, description="knn: nearest labelled samples that vote")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="full: share of the target spread evenly")
     head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full: dropout before the linear layer")
     class_weights: Literal["none", "balanced"] = Field(
@@ -63,9 +65,12 @@ class Classification(Task):
 
         Of pairs the picture is classified: its tower alone is trained.
         """
+        from ssl_core.answer_heads import Neighbours
         from ssl_core.encoders.dual import Dual
         from ssl_core.heads import Classifier, FinetunedNets, FrozenNets
 
+        if self.mode == "knn":
+            return FrozenNets(encoder, neighbours=Neighbours(self.neighbours, encoder.embed_dim, len(classes)))
         head = Classifier(encoder.embed_dim, len(classes), self.head_dropout)
         if self.mode == "linear_probe":
             return FrozenNets(encoder, classifier=head)
@@ -81,6 +86,8 @@ class Classification(Task):
         from ssl_core.heads import FinetunedNets, classifier_of, vectors_and_labels
         from ssl_core.logistic import Choice, choose, class_weights, solve
 
+        if self.mode == "knn":
+            return self._remember(nets, *vectors_and_labels(nets.encoder, batches))
         head = classifier_of(nets)
         vectors, labels = vectors_and_labels(nets.encoder, batches)
         if self.class_weights == "balanced":
@@ -96,6 +103,19 @@ class Classification(Task):
         weight, bias = solve(features, labels, head.class_weights, penalty)
         head.assign(scale * weight, scale * bias)
         return self.mode == "linear_probe"
+
+    def _remember(self, nets: Nets, vectors: Tensor, labels: Tensor) -> bool:
+        import torch.nn.functional as F
+
+        from ssl_core.answer_heads import neighbours_of
+        from ssl_core.logistic import class_weights
+
+        head = neighbours_of(nets)
+        classes = len(head.weights)
+        head.remember(vectors, F.one_hot(labels, classes))
+        if self.class_weights == "balanced":
+            head.weights.copy_(class_weights(labels, classes))
+        return True
 
     def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of (B,) labels; also the training `accuracy`."""
@@ -113,8 +133,20 @@ class Classification(Task):
         """`probabilities` (B, classes)."""
         from ssl_core.heads import classifier_of
 
+        if self.mode == "knn":
+            return {"probabilities": self.head(nets).answers(nets.encoder(batch.views[0]))}
         logits = classifier_of(nets)(nets.encoder(batch.views[0]))
         return {"probabilities": logits.float().softmax(1)}
+
+    def head(self, nets: Nets) -> Head:
+        """Of the vector: the classifier's logits, or the neighbours' shares."""
+        from ssl_core.answer_heads import Head, Told, folded, neighbours_of
+        from ssl_core.heads import classifier_of
+
+        if self.mode == "knn":
+            return Head(Told(neighbours_of(nets), lambda made: made / made.sum(1, keepdim=True)), "probabilities")
+        layer = classifier_of(nets)
+        return Head(layer, "logits", "single_label_classification", linear=folded(layer))
 
     def metrics(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, float]:
         """`accuracy`, `macro_f1` and `calibration_error` (15 bins) of a split."""

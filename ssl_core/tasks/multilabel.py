@@ -13,6 +13,7 @@ from ssl_core.tasks.base import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ssl_core.answer_heads import Head
     from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
@@ -32,9 +33,10 @@ class Multilabel(Task):
     """
 
     name: Literal["multilabel"] = "multilabel"
-    mode: Literal["full", "linear_probe"] = Field(
-        default="full", description="`linear_probe` keeps the encoder as it is"
+    mode: Literal["full", "linear_probe", "knn"] = Field(
+        default="full", description="`linear_probe` and `knn` keep the encoder as it is"
     )
+    neighbours: int = Field(default=20, ge=1, le=1000, description="knn: nearest labelled samples that vote")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="full: share of each yes and no spread evenly")
     head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full: dropout before the linear layer")
     class_weights: Literal["none", "balanced"] = Field(
@@ -65,9 +67,12 @@ class Multilabel(Task):
 
     def build(self, encoder: Encoder, classes: list[str]) -> Nets:
         """With a classifier over `classes`; a probe's encoder takes no gradient. Of pairs the picture alone is read."""
+        from ssl_core.answer_heads import Neighbours
         from ssl_core.encoders.dual import Dual
         from ssl_core.heads import Classifier, FinetunedNets, FrozenNets
 
+        if self.mode == "knn":
+            return FrozenNets(encoder, neighbours=Neighbours(self.neighbours, encoder.embed_dim, len(classes)))
         head = Classifier(encoder.embed_dim, len(classes), self.head_dropout)
         if self.mode == "linear_probe":
             return FrozenNets(encoder, classifier=head)
@@ -80,11 +85,15 @@ class Multilabel(Task):
 
         A fresh conv net is left alone: batch normalisation without averages has no features worth solving on.
         """
+        from ssl_core.answer_heads import neighbours_of
         from ssl_core.heads import FinetunedNets, classifier_of, vectors_and_targets
         from ssl_core.multilabel import choose, positive_weights, solve
 
-        head = classifier_of(nets)
         vectors, truth = vectors_and_targets(nets.encoder, batches, "labels")
+        if self.mode == "knn":
+            neighbours_of(nets).remember(vectors, truth)
+            return True
+        head = classifier_of(nets)
         if self.class_weights == "balanced":
             head.class_weights.copy_(positive_weights(truth))
         if isinstance(nets, FinetunedNets):
@@ -110,10 +119,23 @@ class Multilabel(Task):
 
     def predict(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """`probabilities` (B, classes), each by itself."""
+        from ssl_core.answer_heads import neighbours_of
         from ssl_core.heads import classifier_of
 
+        if self.mode == "knn":
+            return {"probabilities": neighbours_of(nets)(nets.encoder(batch.views[0]))}
         logits = classifier_of(nets)(nets.encoder(batch.views[0]))
         return {"probabilities": logits.float().sigmoid()}
+
+    def head(self, nets: Nets) -> Head:
+        """Of the vector: the classifier's logits, or the neighbours' shares."""
+        from ssl_core.answer_heads import Head, folded, neighbours_of
+        from ssl_core.heads import classifier_of
+
+        if self.mode == "knn":
+            return Head(neighbours_of(nets), "probabilities")
+        layer = classifier_of(nets)
+        return Head(layer, "logits", "multi_label_classification", linear=folded(layer))
 
     def metrics(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, float]:
         """`macro_f1`, `micro_f1`, `mean_average_precision`, `macro_auroc`; the means are over the classes that have

@@ -13,6 +13,7 @@ from ssl_core.tasks.base import Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ssl_core.answer_heads import Head
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
     from ssl_core.nets import Nets
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
 class Regression(Task):
     """A linear layer on the standardised vector of a sample, trained by squared error on the standardised number.
 
-    `linear_probe` freezes the encoder and solves the layer: ridge regression. `full` starts from that solution and then
-    trains everything, as `classification` does.
+    `knn` freezes the encoder and tells the mean of the nearest samples. `linear_probe` freezes the encoder and solves
+    the layer: ridge regression. `full` starts from that solution and then trains everything, as `classification` does.
     """
 
     name: Literal["regression"] = "regression"
-    mode: Literal["full", "linear_probe"] = Field(
-        default="full", description="`linear_probe` keeps the encoder as it is"
+    mode: Literal["full", "linear_probe", "knn"] = Field(
+        default="full", description="`linear_probe` and `knn` keep the encoder as it is"
     )
+    neighbours: int = Field(default=20, ge=1, le=1000, description="knn: nearest labelled samples, whose mean is told")
     head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full: dropout before the linear layer")
     penalty: float | None = Field(
         default=None,
@@ -47,10 +49,13 @@ class Regression(Task):
 
     def build(self, encoder: Encoder, classes: list[str]) -> Nets:
         """With a regressor; a probe's encoder takes no gradient. Of pairs the picture alone is read."""
+        from ssl_core.answer_heads import Neighbours
         from ssl_core.encoders.dual import Dual
         from ssl_core.heads import FinetunedNets, FrozenNets
         from ssl_core.ridge import Regressor
 
+        if self.mode == "knn":
+            return FrozenNets(encoder, neighbours=Neighbours(self.neighbours, encoder.embed_dim, 1))
         head = Regressor(encoder.embed_dim, self.head_dropout)
         if self.mode == "linear_probe":
             return FrozenNets(encoder, regressor=head)
@@ -63,11 +68,15 @@ class Regression(Task):
 
         Of a fresh conv net the numbers only: batch normalisation without averages has no features worth solving on.
         """
+        from ssl_core.answer_heads import neighbours_of
         from ssl_core.heads import FinetunedNets, vectors_and_targets
         from ssl_core.ridge import regressor_of
 
-        head = regressor_of(nets)
         vectors, numbers = vectors_and_targets(nets.encoder, batches, "number")
+        if self.mode == "knn":
+            neighbours_of(nets).remember(vectors, numbers[:, None])
+            return True
+        head = regressor_of(nets)
         head.centre_on(numbers)
         if isinstance(nets, FinetunedNets):
             if not nets.has_averages():
@@ -88,10 +97,18 @@ class Regression(Task):
 
     def predict(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """`number` (B,), as the dataset has them."""
+        return {"number": self.head(nets).answers(nets.encoder(batch.views[0])).squeeze(1)}
+
+    def head(self, nets: Nets) -> Head:
+        """Of the vector: (B, 1) numbers as the dataset has them."""
+        from ssl_core.answer_heads import Head, Told, neighbours_of
         from ssl_core.ridge import regressor_of
 
+        if self.mode == "knn":
+            return Head(neighbours_of(nets), "number")
         head = regressor_of(nets)
-        return {"number": head.own(head(nets.encoder(batch.views[0])).float())}
+        own = Told(head, lambda made: head.own(made.float())[:, None])
+        return Head(own, "number", "regression", linear=head.folded())
 
     def metrics(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, float]:
         """`mse`, and `spearman`: the correlation of ranks, 0 where either side is all equal."""

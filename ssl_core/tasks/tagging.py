@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ssl_core.answer_heads import Head
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
     from ssl_core.modalities.base import Modality
@@ -121,6 +122,16 @@ class Tagging(Task):
         if "marks" in batch.targets:
             found["marks"] = aligned(batch.targets["marks"], logits.shape[1], fill=0)
         return found
+
+    def head(self, nets: Nets) -> Head | None:
+        """Of each token's output: the classifier's logits; None where it reads more than that."""
+        from ssl_core.answer_heads import Head, folded
+        from ssl_core.heads import classifier_of
+
+        if self.layers == "all" or self.context:
+            return None
+        layer = classifier_of(nets)
+        return Head(layer, "logits", "token_classification", each_token=True, linear=folded(layer))
 
     def metrics(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, float]:
         """Over all tagged tokens: `accuracy` (Q3 where there are three classes) and `macro_f1`; means over classes that

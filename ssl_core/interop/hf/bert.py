@@ -101,4 +101,5 @@ FAMILY = Family(
         Ignored(r"embeddings\.(position_ids|token_type_ids)", "a buffer of counted numbers"),
     ),
     classify=classifiers.after_tanh("BertForSequenceClassification", "bert.", "bert.pooler.dense", "classifier"),
+    tag=classifiers.each_token("BertForTokenClassification", "bert.", "classifier"),
 )

@@ -76,4 +76,5 @@ FAMILY = Family(
     classify=classifiers.after_gelu(
         "ElectraForSequenceClassification", "electra.", "classifier.dense", "classifier.out_proj"
     ),
+    tag=classifiers.each_token("ElectraForTokenClassification", "electra.", "classifier"),
 )

@@ -106,4 +106,5 @@ FAMILY = Family(
         Ignored(r".*rotary_embeddings\.inv_freq", "rotary wavelengths, a buffer"),
     ),
     classify=classifiers.after_tanh("EsmForSequenceClassification", "esm.", "classifier.dense", "classifier.out_proj"),
+    tag=classifiers.each_token("EsmForTokenClassification", "esm.", "classifier"),
 )

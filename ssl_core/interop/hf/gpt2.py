@@ -100,4 +100,5 @@ FAMILY = Family(
     rows=rows,
     ignored=(Ignored(r"h\.\d+\.attn\.(bias|masked_bias)", "the causal mask, a buffer"),),
     classify=classify,
+    tag=classifiers.each_token("GPT2ForTokenClassification", "transformer.", "classifier"),
 )

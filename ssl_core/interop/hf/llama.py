@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ssl_core.backbones import EncoderSpec
+from ssl_core.interop import classifiers
 from ssl_core.interop.base import Family, Ignored, Public, Row, Shape, layered, unsupported, with_bias
 from ssl_core.interop.hf._text import special_ids, text_shape
 from ssl_core.interop.hf._trunk import LONGEST, dropout, rotary_base, same_again
@@ -98,4 +99,5 @@ FAMILY = Family(
     write=write,
     rows=rows,
     ignored=(Ignored(r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq", "rotary wavelengths, a buffer"),),
+    tag=classifiers.each_token("LlamaForTokenClassification", "model.", "score"),
 )

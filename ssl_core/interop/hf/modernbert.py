@@ -127,17 +127,29 @@ def rows(spec: EncoderSpec) -> list[Row]:
 
 def classify(shape: Shape, trunk: Mapping[str, Any], weight: Any, bias: Any) -> Headed:
     """Theirs reads the mean or the first token, through a layer and a norm."""
-    import torch
-
     name, spec = "ModernBertForSequenceClassification", shape.backbone
     if spec.pooling not in ("mean", "cls"):
         raise inexpressible(name, f"it pools by mean or cls, and this encoder by {spec.pooling}")
+    return headed(name, shape, trunk, weight, bias)
+
+
+def tag(shape: Shape, trunk: Mapping[str, Any], weight: Any, bias: Any) -> Headed:
+    """Theirs reads every token through the same layer and norm."""
+    return headed("ModernBertForTokenClassification", shape, trunk, weight, bias)
+
+
+def headed(name: str, shape: Shape, trunk: Mapping[str, Any], weight: Any, bias: Any) -> Headed:
+    """The trunk below a layer, a norm and a classifier."""
+    import torch
+
+    spec = shape.backbone
     first, last = classifiers.before_norm(weight, spec.norm_epsilon, name)
     head = {"head.dense.weight": first, "head.norm.weight": torch.ones(spec.width)}
     if spec.bias:
         head["head.norm.bias"] = torch.zeros(spec.width)
     head |= classifiers.layer("classifier", last, bias)
-    told = {"classifier_pooling": spec.pooling, "classifier_activation": "linear", "classifier_bias": False}
+    pooling = spec.pooling if spec.pooling in ("mean", "cls") else "mean"
+    told = {"classifier_pooling": pooling, "classifier_activation": "linear", "classifier_bias": False}
     return Headed(name, classifiers.under("model.", trunk) | head, told, classifiers.SCALED)
 
 
@@ -149,4 +161,5 @@ FAMILY = Family(
     write=write,
     rows=rows,
     classify=classify,
+    tag=tag,
 )

@@ -80,4 +80,5 @@ FAMILY = Family(
     classify=classifiers.after_tanh(
         "RobertaForSequenceClassification", "roberta.", "classifier.dense", "classifier.out_proj"
     ),
+    tag=classifiers.each_token("RobertaForTokenClassification", "roberta.", "classifier"),
 )

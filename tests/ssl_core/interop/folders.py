@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
+from ssl_core.answer_heads import neighbours_of
 from ssl_core.context import MemoryContext
 from ssl_core.durable import committed
 from ssl_core.encoders import Encoder
@@ -22,8 +23,10 @@ from ssl_core.inference import FORMAT
 from ssl_core.interop import exporter, importer
 from ssl_core.interop.base import Shape
 from ssl_core.nets import Nets
+from ssl_core.ridge import regressor_of
 from ssl_core.spec import ExportSpec, ImportSpec, RunOrder
 from ssl_core.tasks import TASKS
+from ssl_core.tasks.base import Task
 from tests.ssl_core.interop.families import TEXT, TRUNK, randomised
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{at}" for at in range(100)))
@@ -71,18 +74,36 @@ def imported(archive: Path, workdir: Path, **fields: Any) -> tuple[dict[str, Any
     return importer.run(order, spec, context), context
 
 
-def model_folder(folder: Path, shape: Shape, encoder: Encoder, classes: int = 0, model_type: str = "") -> Path:
-    """A model folder of ours: the encoder, or a classifier on it whose standardisation and layer are no identity."""
-    task = TASKS["classification"]() if classes else None
-    names = [f"kind {at}" for at in range(classes)]
-    nets = Nets(encoder) if task is None else task.build(encoder, names)
-    if classes:
-        head, draw = classifier_of(nets), torch.Generator().manual_seed(3)
-        width = encoder.embed_dim
+def answering(task: Task, encoder: Encoder, names: list[str]) -> Nets:
+    """A task's nets with a head whose standardisation and layer are no identity."""
+    nets, draw, width = task.build(encoder, names), torch.Generator().manual_seed(3), encoder.embed_dim
+    vectors = 0.5 + 2 * torch.randn(50, width, generator=draw)
+    if "neighbours" in nets.parts:
+        shares = torch.rand(50, len(names) or 1, generator=draw)
+        neighbours_of(nets).remember(vectors, shares / shares.sum(1, keepdim=True))
+    elif "regressor" in nets.parts:
+        numbers = 7 + 3 * torch.randn(50, generator=draw)
+        regressor_of(nets).centre_on(numbers)
+        regressor_of(nets).fit(vectors, numbers, 10.0)
+    else:
+        head = classifier_of(nets)
+        width = head.linear.in_features
         head.standardise(0.5 + 2 * torch.randn(50, width, generator=draw))
-        head.assign(torch.randn(classes, width, generator=draw), torch.randn(classes, generator=draw))
+        layer = torch.randn(len(names), width, generator=draw), torch.randn(len(names), generator=draw)
+        head.assign(*layer)
+    return nets
+
+
+def model_folder(
+    folder: Path, shape: Shape, encoder: Encoder, classes: int = 0, model_type: str = "", task: Task | None = None
+) -> Path:
+    """A model folder of ours: the encoder, or with a task on it, a classifier where there are classes and no word."""
+    task = TASKS["classification"]() if classes and task is None else task
+    names = [f"kind {at}" for at in range(classes)]
+    nets = Nets(encoder) if task is None else answering(task, encoder, names)
     config = {
-        "format": FORMAT, "kind": "task" if classes else "encoder", "modality": shape.modality.model_dump(mode="json"),
+        "format": FORMAT, "kind": "task" if task is not None else "encoder",
+        "modality": shape.modality.model_dump(mode="json"),
         "backbone": shape.backbone.model_dump(mode="json"), "facts": dict(shape.facts), "objective": None,
         "task": task and task.model_dump(mode="json"), "classes": names, "embed_dim": encoder.embed_dim,
         "parameters": sum(parameter.numel() for parameter in nets.parameters()),

@@ -16,9 +16,13 @@ from ssl_core.interop.base import Shape
 
 transformers = pytest.importorskip("transformers")
 
-from ssl_core.heads import classifier_of  # noqa: E402
 from ssl_core.inference import load  # noqa: E402
 from ssl_core.interop import classifiers, probes  # noqa: E402
+from ssl_core.tasks.base import Task  # noqa: E402
+from ssl_core.tasks.classification import Classification  # noqa: E402
+from ssl_core.tasks.multilabel import Multilabel  # noqa: E402
+from ssl_core.tasks.regression import Regression  # noqa: E402
+from ssl_core.tasks.tagging import Tagging  # noqa: E402
 from tests.ssl_core.interop.folders import exported, model_folder  # noqa: E402
 from tests.ssl_core.interop.test_families import imported, saved  # noqa: E402
 
@@ -72,7 +76,7 @@ def test_a_classifier_answers_the_same_by_an_auto_class(
     folder, verdict = exported(tmp_path / "model", tmp_path, "hf")
     assert verdict["metrics"]["export/max_abs_difference"] <= 1e-4
     model = load(tmp_path / "model")
-    graph = probes.graph_of(model.nets.encoder, classifier_of(model.nets))
+    graph = probes.graph_of(model.nets.encoder, probes.head_of(model))
     inputs = probes.example(graph, longer=3)
     theirs = getattr(transformers, auto).from_pretrained(folder).eval()
     assert type(theirs).__name__ == model_class
@@ -82,6 +86,65 @@ def test_a_classifier_answers_the_same_by_an_auto_class(
         expected = graph(*inputs)[1]
     assert expected.abs().max() > 0.5
     assert (found - expected).abs().max() <= 1e-4
+
+
+# Task, family, how its encoder pools, the class that answers so, and the Auto class that finds it.
+OTHERS = [
+    (Multilabel(), "bert", "cls", "BertForSequenceClassification", "AutoModelForSequenceClassification"),
+    (Multilabel(), "vit", "cls", "ViTForImageClassification", "AutoModelForImageClassification"),
+    (Regression(), "bert", "cls", "BertForSequenceClassification", "AutoModelForSequenceClassification"),
+    (Regression(), "electra", "cls", "ElectraForSequenceClassification", "AutoModelForSequenceClassification"),
+    (Regression(), "modernbert", "mean", "ModernBertForSequenceClassification", "AutoModelForSequenceClassification"),
+    (Regression(), "gpt2", "last", "GPT2ForSequenceClassification", "AutoModelForSequenceClassification"),
+    (Regression(), "esm", "cls", "EsmForSequenceClassification", "AutoModelForSequenceClassification"),
+    (Tagging(), "bert", "cls", "BertForTokenClassification", "AutoModelForTokenClassification"),
+    (Tagging(), "roberta", "mean", "RobertaForTokenClassification", "AutoModelForTokenClassification"),
+    (Tagging(), "electra", "cls", "ElectraForTokenClassification", "AutoModelForTokenClassification"),
+    (Tagging(), "modernbert", "mean", "ModernBertForTokenClassification", "AutoModelForTokenClassification"),
+    (Tagging(), "modernbert", "last", "ModernBertForTokenClassification", "AutoModelForTokenClassification"),
+    (Tagging(), "gpt2", "last", "GPT2ForTokenClassification", "AutoModelForTokenClassification"),
+    (Tagging(), "llama", "last", "LlamaForTokenClassification", "AutoModelForTokenClassification"),
+    (Tagging(), "esm", "mean", "EsmForTokenClassification", "AutoModelForTokenClassification"),
+]
+PROBLEMS = {"multilabel": "multi_label_classification", "regression": "regression", "tagging": None}
+
+
+@pytest.mark.parametrize(("task", "name", "pooling", "model_class", "auto"), OTHERS, ids=str)
+def test_other_tasks_answer_the_same_by_an_auto_class(
+    task: Task, name: str, pooling: str, model_class: str, auto: str, tmp_path: Path
+) -> None:
+    classes = 0 if task.name == "regression" else CLASSES
+    model_folder(tmp_path / "model", *made(name, pooling, tmp_path), classes, name, task)
+    folder, verdict = exported(tmp_path / "model", tmp_path, "hf")
+    assert verdict["metrics"]["export/max_abs_difference"] <= 1e-4
+    model = load(tmp_path / "model")
+    theirs = getattr(transformers, auto).from_pretrained(folder).eval()
+    assert type(theirs).__name__ == model_class
+    assert theirs.config.problem_type == PROBLEMS[task.name]
+    assert list(theirs.config.id2label.values()) == (model.classes or ["number"])
+    graph = probes.graph_of(model.nets.encoder, probes.head_of(model))
+    inputs = probes.example(graph, longer=3)
+    real = torch.ones(len(inputs[0]), 1, dtype=torch.bool)
+    if task.name == "tagging":
+        real = inputs[1].bool()
+    with torch.no_grad():
+        found = theirs(**dict(zip(graph.inputs, inputs, strict=True))).logits
+        expected = graph(*inputs)[1]
+    assert found.shape == expected.shape
+    shown = real[..., None] if task.name == "tagging" else real
+    assert (expected * shown).abs().max() > 0.5
+    assert ((found - expected) * shown).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    "task", [Classification(mode="knn"), Multilabel(mode="knn"), Regression(mode="knn"), Tagging(context=1)], ids=str
+)
+def test_answers_that_are_no_linear_layer_are_refused_with_the_task(task: Task, tmp_path: Path) -> None:
+    classes = 0 if task.name == "regression" else CLASSES
+    folder = model_folder(tmp_path / "model", *made("bert", "cls", tmp_path), classes, "bert", task)
+    with pytest.raises(SpecError, match=f"no head for the task {task.name}") as caught:
+        exported(folder, tmp_path, "hf")
+    assert caught.value.code == "export_unsupported"
 
 
 @pytest.mark.parametrize(("name", "pooling", "why"), UNSAID)
@@ -150,3 +213,31 @@ def test_the_card_tells_of_scales_that_half_precision_does_not_hold(tmp_path: Pa
     folder, _ = exported(model_folder(tmp_path / "model", *made("bert", "cls", tmp_path), CLASSES), tmp_path, "hf")
     assert classifiers.SCALED in (folder / "README.md").read_text()
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["BertForSequenceClassification"]
+
+
+@pytest.mark.parametrize(
+    ("task", "output"),
+    [
+        (Classification(mode="knn", neighbours=7), "probabilities"), (Multilabel(), "logits"),
+        (Multilabel(mode="knn", neighbours=7), "probabilities"), (Regression(), "number"),
+        (Regression(mode="knn", neighbours=100), "number"), (Tagging(), "logits"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_file_for_onnxruntime_answers_for_the_task(task: Task, output: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    classes = 0 if task.name == "regression" else CLASSES
+    model_folder(tmp_path / "model", *made("bert", "cls", tmp_path), classes, "bert", task)
+    folder, verdict = exported(tmp_path / "model", tmp_path, "onnx")
+    assert verdict["metrics"]["export/max_abs_difference"] <= 1e-4
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_outputs()] == ["last_hidden_state", output]
+    assert (folder / "classes.txt").exists() == bool(classes)
+
+
+def test_answers_that_read_neighbouring_tokens_have_no_file_for_onnxruntime(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    model_folder(tmp_path / "model", *made("bert", "cls", tmp_path), CLASSES, "bert", Tagging(context=1))
+    with pytest.raises(SpecError, match="no function of tensors") as caught:
+        exported(tmp_path / "model", tmp_path, "onnx")
+    assert caught.value.code == "export_unsupported"

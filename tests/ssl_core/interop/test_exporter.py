@@ -18,7 +18,7 @@ from tests.model_folders import image_model, text_model
 
 pytest.importorskip("transformers")
 
-from ssl_core.interop.exporter import folded
+from ssl_core.answer_heads import folded
 from ssl_core.interop.hf import FAMILIES
 from tests.ssl_core.interop.folders import bert_folder, exported, imported, model_folder, zipped
 from tests.ssl_core.interop.test_families import imported as imported_encoder
