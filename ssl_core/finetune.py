@@ -26,6 +26,7 @@ from ssl_core.modalities.base import Modality
 from ssl_core.nets import Nets
 from ssl_core.pretrain import warn_of_small_batch
 from ssl_core.scoring import Split, labelled, predictions, score
+from ssl_core.self_training import ROWS
 from ssl_core.spec import FinetuneSpec, RunOrder, TrainPlan
 from ssl_core.splits import drawn, stratified
 from ssl_core.tasks.base import Task
@@ -92,7 +93,10 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
     resume = checkpoint.first_good([Path(path) for path in order.checkpoints], context)
     context.emit("stage", stage="training")
     outcome = Outcome("done", TrainState())
-    if resume is not None or not _begin(spec.task, nets, train_split):
+    solved = resume is None and _begin(spec.task, nets, train_split)
+    if resume is None and spec.task.reads_pool():
+        _refine(order, spec, start, (nets, train_split), context)
+    if not solved:
         outcome = train(TrainStep(spec.task, nets), loader, plan, context, evaluation, resume)
     metrics: dict[str, float] = {}
     if outcome.status == "done":
@@ -143,6 +147,24 @@ def _begin(task: Task, nets: Nets, split: Split) -> bool:
     nets.eval()
     device = next(nets.parameters()).device
     return task.begin(nets, (batch for _, batch in plain_batches(split.source, split.modality, split.indices, device)))
+
+
+def _refine(
+    order: RunOrder, spec: FinetuneSpec, start: _Start, ready: tuple[Nets, Split], context: RunContext
+) -> None:
+    """Let the task learn from an even draw of the pool's rows."""
+    if spec.pool is None or spec.pool not in order.datasets:
+        raise SpecError("no_pool", "this task reads unlabelled rows too; name a dataset that is still here", "pool")
+    nets, split = ready
+    folder = prepared(start.modality, Path(order.datasets[spec.pool]), Path(order.cache), start.tokenizer, context)
+    source, device = start.modality.open(folder), next(nets.parameters()).device
+    draw = np.random.Generator(np.random.Philox(key=[spec.seed, 3]))
+    rows = np.sort(draw.permutation(source.count("document"))[:ROWS])
+    labelled_rows = (batch for _, batch in plain_batches(split.source, split.modality, split.indices, device))
+    unlabelled = (batch for _, batch in plain_batches(source, start.modality, rows, device))
+    nets.eval()
+    told = spec.task.refine(nets, labelled_rows, unlabelled)
+    context.emit("message", level="info", code="self_training", message=told)
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,16 @@ def vectors_and_targets(encoder: Encoder, batches: Iterable[Batch], name: str) -
 
 
 @torch.no_grad()
+def vectors_of(encoder: Encoder, batches: Iterable[Batch]) -> Tensor:
+    """(N, D) vectors of all batches in evaluation mode."""
+    training = encoder.training
+    encoder.eval()
+    vectors = torch.cat([encoder(batch.views[0]).float() for batch in batches])
+    encoder.train(training)
+    return vectors
+
+
+@torch.no_grad()
 def vectors_and_labels(encoder: Encoder, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
     """(N, D) vectors in evaluation mode and (N,) labels of all batches that have labels."""
     training = encoder.training

@@ -43,20 +43,30 @@ def choose(features: Tensor, labels: Tensor, weights: Tensor) -> Choice:
     Args:
         features, labels, weights: as for `solve`.
     """
-    counts = torch.bincount(labels, minlength=len(weights))
-    folds = min(5, int(counts[counts > 0].min()))
+    folds = folds_of(labels, weights, 5)
     if folds < 2 or len(labels) > MANY:
         return Choice(USUAL_PENALTY, 1.0)
     logits = [_held_out(features, labels, weights, penalty, folds) for penalty in PENALTIES]
-    found = [_calibrated(each, labels, weights) for each in logits]
-    at = min(range(len(PENALTIES)), key=lambda index: found[index][0])
-    return Choice(PENALTIES[at], found[at][1])
+    found = [calibrated(each, labels, weights) for each in logits]
+    at = min(range(len(PENALTIES)), key=lambda index: found[index].loss)
+    return Choice(PENALTIES[at], found[at].scale)
+
+
+def folds_of(labels: Tensor, weights: Tensor, most: int) -> int:
+    """Of cross-validation: at most `most`, and as many as the rarest class that occurs has samples."""
+    counts = torch.bincount(labels, minlength=len(weights))
+    return min(most, int(counts[counts > 0].min()))
+
+
+def places(labels: Tensor, classes: int) -> Tensor:
+    """(N,) the place of each sample among those of its class, which decides its fold: no draw, so the same data choose
+    the same."""
+    return (F.one_hot(labels, classes).cumsum(0) - 1).gather(1, labels[:, None])[:, 0]
 
 
 def _held_out(features: Tensor, labels: Tensor, weights: Tensor, penalty: float, folds: int) -> Tensor:
     """(N, C) logits of each sample by a solution that has not seen it."""
-    # The place of a sample among those of its class decides its fold: no draw, so the same data choose the same.
-    place = (F.one_hot(labels, len(weights)).cumsum(0) - 1).gather(1, labels[:, None])[:, 0]
+    place = places(labels, len(weights))
     logits = torch.zeros(len(labels), len(weights), dtype=torch.float64, device=features.device)
     for fold in range(folds):
         held = place % folds == fold
@@ -67,14 +77,21 @@ def _held_out(features: Tensor, labels: Tensor, weights: Tensor, penalty: float,
     return logits
 
 
-def _calibrated(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[float, float]:
-    """The least weighted log-loss that one scale of the logits gives, and that scale."""
+class Calibrated(NamedTuple):
+    """The least weighted log-loss, summed, that one scale of the logits gives, and that scale."""
+
+    loss: float
+    scale: float
+
+
+def calibrated(logits: Tensor, labels: Tensor, weights: Tensor) -> Calibrated:
+    """Of (N, C) held-out logits, the best of scales from 0.01 to 100."""
     scales = torch.logspace(-2, 2, 81, dtype=torch.float64).tolist()
     losses = [
         float(F.cross_entropy(scale * logits, labels, weights.double(), reduction="sum")) for scale in scales
     ]
     best = min(range(len(scales)), key=losses.__getitem__)
-    return losses[best], scales[best]
+    return Calibrated(losses[best], scales[best])
 
 
 def solve(
@@ -91,10 +108,16 @@ def solve(
         penalty: positive; scikit-learn's 1 / C.
         iterations: of L-BFGS, at most.
     """
-    x = features.detach().double()
-    each = weights.double()[labels]
-    weight = torch.zeros(len(weights), x.shape[1], dtype=torch.float64, device=x.device, requires_grad=True)
-    bias = torch.zeros(len(weights), dtype=torch.float64, device=x.device, requires_grad=True)
+    zeros = features.new_zeros(len(weights), features.shape[1]), features.new_zeros(len(weights))
+    return solve_from(zeros, features, labels, weights[labels], penalty, iterations)
+
+
+def solve_from(
+    start: tuple[Tensor, Tensor], features: Tensor, labels: Tensor, each: Tensor, penalty: float, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """The same with (N,) weights of the samples, beginning with a weight and a bias. Arguments as for `solve`."""
+    x, each = features.detach().double(), each.double()
+    weight, bias = (part.detach().double().clone().requires_grad_() for part in start)
     solver = torch.optim.LBFGS(
         [weight, bias], max_iter=iterations, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )

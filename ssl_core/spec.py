@@ -110,8 +110,8 @@ class FinetuneSpec(Training):
     )
     pool: DatasetId | None = Field(
         default=None,
-        description="what the model was pretrained on, which `test_dataset` is compared with; None = as its lineage "
-        "says, while that dataset is still here",
+        description="what the model was pretrained on, which `test_dataset` is compared with and which self-training "
+        "reads; None = as its lineage says, while that dataset is still here",
     )
     allow_leakage: AllowLeakage = False
     labels: int | None = Field(

@@ -67,16 +67,20 @@ def plan(session: Session, project_id: str, spec: TrainedSpec, cpu: Literal["fp3
 
 
 def _with_pool(session: Session, project_id: str, spec: FinetuneSpec, modality: str) -> FinetuneSpec:
-    """The spec with the pool that its test data is compared with; without test data it needs none."""
+    """The spec with the pool that its test data is compared with, or that its task reads; else it needs none."""
     if spec.pool is not None:
         found = datasets.facts(session, project_id, spec.pool, "pool")
         if found.modality != modality:
             message = f"{spec.pool} is {found.modality} and the training data is {modality}."
             raise Unprocessable("modality_mismatch", message, "pool")
         return spec
-    if spec.model is None or spec.test_dataset is None or spec.initialization == "random":
-        return spec
-    return spec.model_copy(update={"pool": learned_from(session, project_id, spec.model, modality).get("pool")})
+    reads = spec.task.reads_pool()
+    if spec.model is not None and (reads or (spec.test_dataset is not None and spec.initialization != "random")):
+        spec = spec.model_copy(update={"pool": learned_from(session, project_id, spec.model, modality).get("pool")})
+    if reads and spec.pool is None:
+        message = "The task reads unlabelled rows, and what the model was pretrained on is not here; name a dataset."
+        raise Unprocessable("no_pool", message, "pool")
+    return spec
 
 
 def learned_from(session: Session, project_id: str, model_id: str, modality: str) -> dict[str, str]:

@@ -101,6 +101,21 @@ class Task(Value):
         """
         return False
 
+    def reads_pool(self) -> bool:
+        """Whether it also learns from unlabelled rows, those of the job's `pool`."""
+        return False
+
+    def refine(self, nets: Nets, batches: Iterable[Batch], pool: Iterable[Batch]) -> str:
+        """Where it `reads_pool`: called once, after `begin`, arguments as there.
+
+        Args:
+            pool: plain views of unlabelled rows; to be walked at most once.
+
+        Returns:
+            What came of it, in words.
+        """
+        raise NotImplementedError
+
     def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """`{"loss": scalar, ...}` as for an objective."""
         raise NotImplementedError

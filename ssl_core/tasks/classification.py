@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ssl_core.modalities import with_views
 from ssl_core.tasks.base import Task
@@ -39,6 +39,11 @@ class Classification(Task):
     class_weights: Literal["none", "balanced"] = Field(
         default="none", description="`balanced`: a class counts by the inverse of its number of samples"
     )
+    self_training: bool = Field(
+        default=False,
+        description="linear_probe: learn from the job's `pool` too, by the layer's own answers; kept where held-out "
+        "labels are told better for it. For pools whose classes have about the shares that the labels have",
+    )
     penalty: float | None = Field(
         default=None,
         gt=0,
@@ -51,6 +56,12 @@ class Classification(Task):
     views: ClassVar[tuple[str, ...]] = ("light",)
     paper: ClassVar[str] = "LP-FT, Kumar et al. 2022, https://arxiv.org/abs/2202.10054"
     best_metric: ClassVar[str] = "accuracy"
+
+    @model_validator(mode="after")
+    def _solved(self) -> Classification:
+        if self.self_training and self.mode != "linear_probe":
+            raise ValueError("self_training is of the mode linear_probe")
+        return self
 
     def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
         """On a CPU one wide layer for text: in minutes, a large vocabulary learns more about topics than depth does."""
@@ -103,6 +114,26 @@ class Classification(Task):
         weight, bias = solve(features, labels, head.class_weights, penalty)
         head.assign(scale * weight, scale * bias)
         return self.mode == "linear_probe"
+
+    def reads_pool(self) -> bool:
+        """With `self_training`."""
+        return self.self_training
+
+    def refine(self, nets: Nets, batches: Iterable[Batch], pool: Iterable[Batch]) -> str:
+        """Self-training: see `ssl_core.self_training`. Features are standardised by the pool."""
+        from ssl_core.heads import classifier_of, vectors_and_labels, vectors_of
+        from ssl_core.logistic import Choice, choose
+        from ssl_core.self_training import learn, told
+
+        head, unlabelled = classifier_of(nets), vectors_of(nets.encoder, pool)
+        vectors, labels = vectors_and_labels(nets.encoder, batches)
+        head.standardise(unlabelled)
+        features = head.standard(vectors)
+        given = None if self.penalty is None else Choice(self.penalty, 1.0)
+        first = given or choose(features, labels, head.class_weights)
+        found = learn(features, labels, head.class_weights, head.standard(unlabelled), first)
+        head.assign(found.weight, found.bias)
+        return told(found, len(unlabelled))
 
     def _remember(self, nets: Nets, vectors: Tensor, labels: Tensor) -> bool:
         import torch.nn.functional as F

@@ -117,3 +117,22 @@ def test_test_rows_among_the_training_rows_end_the_job_and_are_listed(client: ht
     assert allowed["status"] == "succeeded", allowed["error"]
     events = client.get(f"/v1/jobs/{allowed['id']}/events").text
     assert "leakage" in events
+
+
+def test_a_probe_learns_from_the_pool_its_model_was_pretrained_on_and_says_what_came_of_it(
+    client: httpx2.Client,
+) -> None:
+    pool = dataset(client, "pool.jsonl", lines([{"text": each["text"]} for each in labelled(0, 120)]))
+    rows = dataset(client, "rows.jsonl", lines(labelled(1000, 24)))
+    base = run(client, type="pretrain", dataset=pool, objective={"name": "span_contrast"}, **SMALL)["result"]["model"]
+    task = {"name": "classification", "mode": "linear_probe", "self_training": True}
+    job = run(client, type="finetune", dataset=rows, model=base, task=task)
+    assert job["status"] == "succeeded", job["error"]
+    assert job["resolved_spec"]["pool"] == pool
+    events = client.get(f"/v1/jobs/{job['id']}/events", headers={"Accept": "application/json"}).json()["data"]
+    (told,) = [each["message"] for each in events if "unlabelled rows" in each["message"]]
+    assert "120 unlabelled rows" in told
+    refused = client.post("/v1/jobs", json={"type": "finetune", "dataset": rows, "task": task})
+    assert (refused.status_code, refused.json()["error"]["code"], refused.json()["error"]["param"]) == (
+        422, "no_pool", "pool",
+    )  # fmt: skip
