@@ -39,6 +39,7 @@ from groundwork.client import Client, Json
 # What each arm fine-tunes, and from where.
 ARMS: dict[str, tuple[str, str]] = {
     "probe": ("linear_probe", "pretrained"),
+    "lora": ("lora", "pretrained"),
     "full": ("full", "pretrained"),
     "scratch": ("full", "random"),
 }
@@ -104,6 +105,7 @@ EXPERIMENTS = {
         45,
         {"name": "mlm"},
         task={"name": "contacts"},
+        arms=("probe", "full", "scratch"),
         score=contact_precision,
         metric="precision of the L/5 likeliest at separations of 6 and more",
         baselines="pair_lr_P@L5_sep6",
@@ -254,7 +256,7 @@ def main() -> int:
     parser.add_argument("--sizes", nargs="*", help="labels per class, or the end of a labelled file's name")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--objective", help="of pretraining, instead of this set's own")
-    parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=[arm for arm in ARMS if arm != "lora"])
     parser.add_argument("--out", type=Path, help="folder for the result as JSON")
     parser.add_argument("--model", help="pretrained before, at --url; instead of pretraining one")
     add_server_options(parser)

@@ -11,6 +11,9 @@ from ssl_core.errors import SpecError
 from ssl_core.modalities import MODALITIES
 from ssl_core.values import Value
 
+GATED = ("geglu", "swiglu")
+"""Nonlinearities with a gate, whose feed-forward has a matrix more."""
+
 
 class EncoderSpec(Value):
     """The shape of an encoder. A name such as `text-small` stands for one of the rows in `BACKBONES`."""

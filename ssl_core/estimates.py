@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ssl_core.backbones import STEM_STEPS, EncoderSpec
+from ssl_core.backbones import GATED, STEM_STEPS, EncoderSpec
+from ssl_core.low_rank import LowRank, adapter_parameters
 from ssl_core.modalities.base import Modality
 from ssl_core.spec import Budget, DatasetFacts
 from ssl_core.values import Value
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
 _BYTES_PER_PARAMETER = 16
 """fp32 weight, gradient and AdamW's two moments."""
+_BYTES_PER_TRAINED = 12
+"""Of these, those that a frozen weight does not need."""
 _PROCESS_BYTES = 400 * 2**20
 """Interpreter, torch and its libraries."""
 _LOGITS = 2**26
-_GATED = ("geglu", "swiglu")
 _RESNET_PARAMETERS = {18: 11_200_000, 50: 23_500_000}
 # float32 values kept for the backward pass, per input pixel and unit of first-stage width.
 _CONV_VALUES = {"convnet": 13.0, "resnet18": 10.0, "resnet50": 42.0}
@@ -35,6 +37,7 @@ class Estimate(Value):
     steps: int | None = Field(description="None where the budget is `minutes`: only a measurement can tell")
     examples_per_epoch: int
     parameters: int = Field(description="of the encoder")
+    trained_parameters: int = Field(description="of these; with `lora` those of the adapters instead")
     memory_bytes: int
 
 
@@ -107,6 +110,15 @@ def memory_bytes(
     return int(_PROCESS_BYTES + _BYTES_PER_PARAMETER * parameters + kept * (2 if half else 4))
 
 
+def spared_bytes(backbone: EncoderSpec, modality: Modality, low: LowRank) -> int:
+    """What training adapters alone needs less than training the encoder: gradients and AdamW's moments of its weights.
+
+    The values kept for the backward pass stay: what goes into a matrix is what its adapter's gradient is made of.
+    """
+    frozen, trained = encoder_parameters(backbone, modality), adapter_parameters(low, backbone)
+    return max(0, _BYTES_PER_TRAINED * frozen - _BYTES_PER_PARAMETER * trained)
+
+
 def _trunk_parameters(backbone: EncoderSpec, modality: Modality) -> int:
     rows = int(getattr(modality, "entries", 0)) + (backbone.max_positions if backbone.positions == "learned" else 0)
     return int(backbone.depth * _layer(backbone) + rows * (backbone.embedding_width or backbone.width))
@@ -118,7 +130,7 @@ def _attention(backbone: EncoderSpec) -> float:
 
 
 def _layer(backbone: EncoderSpec) -> float:
-    matrices = 3 if backbone.mlp in _GATED else 2
+    matrices = 3 if backbone.mlp in GATED else 2
     return _attention(backbone) + backbone.width**2 * matrices * backbone.mlp_ratio
 
 
@@ -139,7 +151,7 @@ def _trunk_values(backbone: EncoderSpec, modality: Modality, slots: float) -> fl
     feed-forward, 4 where it is gated; 17 in all for BERT. Beside them the vocabulary logits at the masked fifth of the
     tokens: value, softmax and gradient, always in float32."""
     logits = 0.2 * slots * int(getattr(modality, "entries", 0)) * 3
-    values = 9 + (4 if backbone.mlp in _GATED else 2) * backbone.mlp_ratio
+    values = 9 + (4 if backbone.mlp in GATED else 2) * backbone.mlp_ratio
     return values * slots * backbone.width * backbone.depth + logits
 
 
@@ -147,7 +159,7 @@ def _decoder_values(backbone: EncoderSpec, modality: Modality, slots: float, lay
     """As a trunk's with 6 more values for the second attention (its input, queries, keys and values, and what it adds),
     and the vocabulary logits at every token, of which only so many are alive at once (`losses.vocabulary_losses`)."""
     logits = min(0.8 * slots * int(getattr(modality, "entries", 0)), _LOGITS) * 3
-    values = 15 + (4 if backbone.mlp in _GATED else 2) * backbone.mlp_ratio
+    values = 15 + (4 if backbone.mlp in GATED else 2) * backbone.mlp_ratio
     return values * slots * backbone.width * layers + logits
 
 
@@ -167,7 +179,7 @@ def _vit_parameters(backbone: EncoderSpec, modality: Modality) -> int:
 def _vit_values(backbone: EncoderSpec, modality: Modality, slots: float) -> float:
     """As a trunk's, of all patches: an objective that hides some needs less."""
     tokens = _patches(backbone, slots)
-    values = 9 + (4 if backbone.mlp in _GATED else 2) * backbone.mlp_ratio
+    values = 9 + (4 if backbone.mlp in GATED else 2) * backbone.mlp_ratio
     return values * tokens * backbone.width * backbone.depth
 
 
@@ -187,7 +199,7 @@ def _wave_values(backbone: EncoderSpec, modality: Modality, slots: float) -> flo
     for _, stride in STEM_STEPS[backbone.stem]:
         frames /= stride
         stem += (4 if backbone.stem_norm == "layer" else 2) * frames * backbone.stem_width
-    values = 9 + (4 if backbone.mlp in _GATED else 2) * backbone.mlp_ratio
+    values = 9 + (4 if backbone.mlp in GATED else 2) * backbone.mlp_ratio
     return stem + values * frames * backbone.width * backbone.depth
 
 

@@ -10,9 +10,10 @@ from ssl_core.spec_fields import AllowLeakage, Budget, DatasetId, Metadata, Mode
 from ssl_core.tasks import AnyTask
 from ssl_core.values import Value
 
-Arm = Literal["full", "probe", "scratch", "classical", "public"]
+Arm = Literal["full", "lora", "probe", "scratch", "classical", "public"]
 ARM_WORDS: dict[str, str] = {
     "full": "pretrained, fine-tuned",
+    "lora": "pretrained, low-rank adapters",
     "probe": "pretrained, frozen, linear layer",
     "scratch": "the same network from scratch",
     "classical": "classical model, no neural network",
@@ -85,7 +86,7 @@ class LabelEfficiencySpec(Value):
     )
     all_labels: bool = Field(default=False, description="a last point with every labelled row")
     seeds: int = Field(default=3, ge=1, le=20, description="draws of rows and starts of training for each point")
-    arms: list[Arm] = Field(default=["full", "probe", "scratch", "classical"], min_length=1, max_length=5)
+    arms: list[Arm] = Field(default=["full", "probe", "scratch", "classical"], min_length=1, max_length=6)
     public_model: ModelId | None = Field(default=None, description="arm `public`: an imported checkpoint")
     allow_leakage: AllowLeakage = False
     budget: Budget | None = Field(default=None, description="of each training; None = the recipe's")

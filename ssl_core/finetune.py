@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ssl_core import checkpoint, distributed
+from ssl_core.adapters import adapt, merge
 from ssl_core.checkpoint import TrainState
 from ssl_core.context import RunContext
 from ssl_core.data.cache import prepared
@@ -79,6 +80,8 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
     nets = spec.task.build(encoder, classes)
     if base is not None and spec.initialization == "pretrained":
         spec.task.adopt(nets, base)
+    if (low := spec.task.low_rank()) is not None:
+        adapt(nets.encoder, low)
     nets.to(device)
     loader = Loader(
         start.source,
@@ -98,6 +101,7 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
         _refine(order, spec, start, (nets, train_split), context)
     if not solved:
         outcome = train(TrainStep(spec.task, nets), loader, plan, context, evaluation, resume)
+    merge(nets.encoder)
     metrics: dict[str, float] = {}
     if outcome.status == "done":
         metrics = _final(order, spec, start, (train_split, validation), nets, (context, outcome.state.step))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_core.backbones import EncoderSpec
+from ssl_core.backbones import GATED, EncoderSpec
 from ssl_core.dropout import Dropout, drop
 from ssl_core.short_attention import attend_short, pays
 
@@ -144,7 +144,6 @@ def _attend_dropping(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causa
     return drop(scores.softmax(-1), dropout) @ v
 
 
-_GATED = ("geglu", "swiglu")
 _NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
@@ -164,7 +163,7 @@ class FeedForward(nn.Module):
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         hidden = round(spec.mlp_ratio * spec.width)
-        self.gated, self.nonlinearity = spec.mlp in _GATED, _NONLINEARITIES[spec.mlp]
+        self.gated, self.nonlinearity = spec.mlp in GATED, _NONLINEARITIES[spec.mlp]
         self.up = nn.Linear(spec.width, 2 * hidden if self.gated else hidden, bias=spec.bias)
         self.down = nn.Linear(hidden, spec.width, bias=spec.bias)
 

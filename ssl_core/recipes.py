@@ -26,7 +26,15 @@ from typing import Any, Literal, TypeVar
 
 from ssl_core.backbones import FAMILIES, EncoderSpec
 from ssl_core.errors import SpecError
-from ssl_core.estimates import Estimate, encoder_parameters, memory_bytes, steps_of, tokens_per_sample
+from ssl_core.estimates import (
+    Estimate,
+    encoder_parameters,
+    memory_bytes,
+    spared_bytes,
+    steps_of,
+    tokens_per_sample,
+)
+from ssl_core.low_rank import adapter_parameters
 from ssl_core.modalities import MODALITIES
 from ssl_core.modalities.base import Modality
 from ssl_core.objectives.base import Objective
@@ -39,6 +47,8 @@ __all__ = ["Estimate", "estimate", "resolve"]
 Spec = TypeVar("Spec", PretrainSpec, FinetuneSpec)
 _GPU_BYTES = 141 * 10**9
 """The largest single GPU in common use; the worker itself answers with class `oom` where its own is smaller."""
+_SOLVED = ("linear_probe", "knn")
+"""Modes of tasks that train nothing."""
 
 
 def resolve(
@@ -78,6 +88,7 @@ def resolve(
         filled = _pretrain(spec, dataset, modality, backbone)
     else:
         _check_labels(spec, dataset)
+        _check_start(spec)
         filled = _finetune(spec, dataset, modality, backbone)
     resolved = spec.model_copy(update={"modality": modality, "backbone": backbone, **filled})
     if filled["batch_size"] < spec.resources.processes:
@@ -102,6 +113,7 @@ def estimate(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts) -> Estima
         steps=steps_of(spec.budget, count, spec.batch_size, size),
         examples_per_epoch=count,
         parameters=encoder_parameters(spec.backbone, spec.modality),
+        trained_parameters=_trained(learner, spec.modality, spec.backbone),
         memory_bytes=_memory(spec, learner, spec.modality, spec.backbone),
     )
 
@@ -175,6 +187,14 @@ def _check_labels(spec: FinetuneSpec, dataset: DatasetFacts) -> None:
         raise SpecError("no_classes", text, "dataset")
 
 
+def _check_start(spec: FinetuneSpec) -> None:
+    """Adapters of low rank change a network a little: they cannot make one from scratch."""
+    if spec.task.low_rank() is not None and (spec.model is None or spec.initialization == "random"):
+        param = "model" if spec.model is None else "initialization"
+        text = "mode lora adapts a pretrained model: name one in model, with initialization pretrained"
+        raise SpecError("no_pretrained_model", text, param)
+
+
 def _pretrain(spec: PretrainSpec, dataset: DatasetFacts, modality: Modality, backbone: EncoderSpec) -> dict[str, Any]:
     unit = modality.views[spec.objective.views[0]]
     count = modality.samples(dataset, unit)
@@ -200,7 +220,7 @@ def _finetune(spec: FinetuneSpec, dataset: DatasetFacts, modality: Modality, bac
     fraction = spec.validation_fraction
     if fraction is None:
         # A probe is solved, not stopped early: it has no use for labels held out.
-        probe = getattr(spec.task, "mode", "") in ("linear_probe", "knn")
+        probe = getattr(spec.task, "mode", "") in _SOLVED
         fraction = 0.0 if probe or spec.validation_dataset is not None else 0.2
     task = spec.task
     labelled = task.labels(dataset).rows
@@ -224,7 +244,8 @@ def _training(spec: PretrainSpec | FinetuneSpec, modality: Modality, backbone: E
     if rate is None:
         rate = round(_learner(spec).rate * _usual_rate(backbone), 7)
         if isinstance(spec, FinetuneSpec) and spec.model is not None and spec.initialization == "pretrained":
-            rate = round(rate * spec.task.pretrained_rate, 7)
+            share = spec.task.pretrained_rate if spec.task.low_rank() is None else spec.task.adapter_rate
+            rate = round(rate * share, 7)
     return {"optimizer": spec.optimizer.model_copy(update={"learning_rate": rate})}
 
 
@@ -260,7 +281,17 @@ def _memory(
 ) -> int:
     batch = math.ceil((spec.batch_size or 1) / spec.resources.processes)
     layers = learner.decoder_layers(backbone)
-    return memory_bytes(backbone, modality, batch, learner.views, spec.precision == "bf16", layers)
+    needed = memory_bytes(backbone, modality, batch, learner.views, spec.precision == "bf16", layers)
+    low = learner.low_rank() if isinstance(learner, Task) else None
+    return needed if low is None else needed - spared_bytes(backbone, modality, low)
+
+
+def _trained(learner: Objective | Task, modality: Modality, backbone: EncoderSpec) -> int:
+    """Weights of the encoder, or beside it, that get a gradient."""
+    if getattr(learner, "mode", "") in _SOLVED:
+        return 0
+    low = learner.low_rank() if isinstance(learner, Task) else None
+    return encoder_parameters(backbone, modality) if low is None else adapter_parameters(low, backbone)
 
 
 def _check_memory(

@@ -26,7 +26,7 @@ from ssl_core.spec import JOB_SPEC, DatasetFacts, FinetuneSpec
 from ssl_core.tasks import Task
 
 MAX_PARTS = 500
-_MODES: dict[str, str] = {"full": "full", "probe": "linear_probe", "scratch": "full", "public": "full"}
+_MODES: dict[str, str] = {"full": "full", "lora": "lora", "probe": "linear_probe", "scratch": "full", "public": "full"}
 
 
 def plan(
@@ -128,7 +128,7 @@ def _part(
         **common, task=_with_mode(spec.task, _MODES[arm]), budget=spec.budget, keep_model=False,
         model=spec.public_model if arm == "public" else spec.model, resources=spec.resources,
         initialization="random" if arm == "scratch" else "pretrained",
-        pool=spec.pool if arm in ("full", "probe") else None,
+        pool=spec.pool if arm in ("full", "lora", "probe") else None,
     )  # fmt: skip
     resolved = planning.plan(session, project_id, tuned, cpu)
     return Part(_name(*point), resolved.spec, resolved.inputs)
@@ -141,6 +141,9 @@ def _with_mode(task: Task, mode: str) -> Task:
 def _check_arms(spec: LabelEfficiencySpec, dataset: DatasetFacts) -> None:
     if "probe" in spec.arms and "mode" not in type(spec.task).model_fields:
         message = f"{spec.task.name} has no mode that keeps the encoder frozen; leave the arm `probe` out."
+        raise Unprocessable("arm_unavailable", message, "arms")
+    if "lora" in spec.arms and "rank" not in type(spec.task).model_fields:
+        message = f"{spec.task.name} has no mode that trains low-rank adapters; leave the arm `lora` out."
         raise Unprocessable("arm_unavailable", message, "arms")
     if "classical" in spec.arms and (dataset.modality, spec.task.name) not in BASELINES:
         known = ", ".join(f"{task} of {modality}" for modality, task in BASELINES)

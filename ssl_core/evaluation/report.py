@@ -12,8 +12,11 @@ from ssl_core.durable import committed, write_json
 from ssl_core.evaluation.curves import CurvePoint, Saved, curves, savings
 from ssl_core.evaluation_spec import ARM_WORDS, ReportSpec
 
-_COLOURS = {"full": "#0b6e4f", "probe": "#3a86c8", "scratch": "#b23a48", "classical": "#8d6a00", "public": "#6a4c93"}
-_PRETRAINED = ("full", "probe", "public")
+_COLOURS = {
+    "full": "#0b6e4f", "lora": "#d0661b", "probe": "#3a86c8", "scratch": "#b23a48", "classical": "#8d6a00",
+    "public": "#6a4c93",
+}  # fmt: skip
+_PRETRAINED = ("full", "lora", "probe", "public")
 _PLAIN = ("scratch", "classical")
 
 

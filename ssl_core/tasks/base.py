@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ssl_core.encoders.base import Encoder
     from ssl_core.evaluation.samples import Show
     from ssl_core.export import BaseModel
+    from ssl_core.low_rank import LowRank
     from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
     from ssl_core.spec import DatasetFacts, TargetFacts
@@ -44,6 +45,8 @@ class Task(Value):
     """The recipe's learning rate from scratch, as a share of what suits the encoder."""
     pretrained_rate: ClassVar[float] = 0.1
     """The learning rate of a pretrained encoder with its head, as a share of that of a fresh one."""
+    adapter_rate: ClassVar[float] = 0.5
+    """The same where low-rank adapters are trained instead of the encoder."""
     best_metric: ClassVar[str]
     """The held-out metric that early stopping watches; higher is better."""
 
@@ -67,8 +70,12 @@ class Task(Value):
         """What the task asks of the encoder beyond its family, at submission.
 
         Raises:
-            SpecError: `backbone_mismatch`; `param` is the field to change.
+            SpecError: `backbone_mismatch`, `rank_too_large`; `param` is the field to change.
         """
+        from ssl_core.low_rank import check
+
+        if (low := self.low_rank()) is not None:
+            check(low, backbone)
 
     def backbone(self, modality: Modality, queue: str) -> EncoderSpec:
         """The recipe's encoder of a run from scratch where the user names none."""
@@ -88,6 +95,10 @@ class Task(Value):
 
     def adopt(self, nets: Nets, base: BaseModel) -> None:
         """Take over more of a pretrained model than its encoder, whose weights are in `nets` already."""
+
+    def low_rank(self) -> LowRank | None:
+        """The adapters that are trained instead of the encoder, and merged into it at the end; here: None, no such."""
+        return None
 
     def begin(self, nets: Nets, batches: Iterable[Batch]) -> bool:
         """Called once before the first step of a run that does not resume; a pure function of weights and batches.

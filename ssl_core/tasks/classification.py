@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from ssl_core.low_rank import Alpha, LowRank, Rank
 from ssl_core.modalities import with_views
 from ssl_core.tasks.base import Task
 
@@ -30,12 +31,14 @@ class Classification(Task):
     """
 
     name: Literal["classification"] = "classification"
-    mode: Literal["full", "linear_probe", "knn"] = Field(
-        default="full", description="`linear_probe` and `knn` keep the encoder as it is"
+    mode: Literal["full", "lora", "linear_probe", "knn"] = Field(
+        default="full", description="`linear_probe` and `knn` keep the encoder as it is, `lora` adapts it"
     )
     neighbours: int = Field(default=20, ge=1, le=1000, description="knn: nearest labelled samples that vote")
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="full: share of the target spread evenly")
-    head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full: dropout before the linear layer")
+    rank: Rank = 8
+    alpha: Alpha = 16.0
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="full, lora: share of the target spread evenly")
+    head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full, lora: dropout before the linear layer")
     class_weights: Literal["none", "balanced"] = Field(
         default="none", description="`balanced`: a class counts by the inverse of its number of samples"
     )
@@ -88,6 +91,10 @@ class Classification(Task):
         if isinstance(encoder, Dual):
             encoder.pictures_only()
         return FinetunedNets(encoder, classifier=head)
+
+    def low_rank(self) -> LowRank | None:
+        """Of mode `lora`."""
+        return LowRank(self.rank, self.alpha) if self.mode == "lora" else None
 
     def begin(self, nets: Nets, batches: Iterable[Batch]) -> bool:
         """Standardise the features, solve the linear layer; True for a probe, which needs no more.
@@ -180,13 +187,19 @@ class Classification(Task):
         return Head(layer, "logits", "single_label_classification", linear=folded(layer))
 
     def metrics(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, float]:
-        """`accuracy`, `macro_f1` and `calibration_error` (15 bins) of a split."""
+        """`accuracy`, `macro_f1` and `calibration_error` (15 bins) of a split; `average_precision`, the mean over the
+        classes that occur, one against the rest, 0 where there is but one class."""
+        import math
+
+        from ssl_core.evaluation.ranking import average_precision
         from ssl_core.evaluation.scores import accuracy, calibration_error, macro_f1
 
         called, labels = self.calls(outputs, truth)
+        precision = average_precision(outputs["probabilities"], labels)
         return {
             "accuracy": accuracy(called, labels),
             "macro_f1": macro_f1(called, labels),
+            "average_precision": 0.0 if math.isnan(precision) else precision,
             "calibration_error": calibration_error(outputs["probabilities"], labels),
         }
 

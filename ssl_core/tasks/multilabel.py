@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from ssl_core.low_rank import Alpha, LowRank, Rank
 from ssl_core.modalities import with_views
 from ssl_core.tasks.base import Task
 
@@ -33,12 +34,16 @@ class Multilabel(Task):
     """
 
     name: Literal["multilabel"] = "multilabel"
-    mode: Literal["full", "linear_probe", "knn"] = Field(
-        default="full", description="`linear_probe` and `knn` keep the encoder as it is"
+    mode: Literal["full", "lora", "linear_probe", "knn"] = Field(
+        default="full", description="`linear_probe` and `knn` keep the encoder as it is, `lora` adapts it"
     )
     neighbours: int = Field(default=20, ge=1, le=1000, description="knn: nearest labelled samples that vote")
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="full: share of each yes and no spread evenly")
-    head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full: dropout before the linear layer")
+    rank: Rank = 8
+    alpha: Alpha = 16.0
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="full, lora: share of each yes and no spread evenly"
+    )
+    head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full, lora: dropout before the linear layer")
     class_weights: Literal["none", "balanced"] = Field(
         default="none",
         description="`balanced`: samples inside a class count together as much as those outside; finds more of rare "
@@ -79,6 +84,10 @@ class Multilabel(Task):
         if isinstance(encoder, Dual):
             encoder.pictures_only()
         return FinetunedNets(encoder, classifier=head)
+
+    def low_rank(self) -> LowRank | None:
+        """Of mode `lora`."""
+        return LowRank(self.rank, self.alpha) if self.mode == "lora" else None
 
     def begin(self, nets: Nets, batches: Iterable[Batch]) -> bool:
         """Standardise the features, solve the linear layer; True for a probe, which needs no more.

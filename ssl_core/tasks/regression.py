@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from ssl_core.low_rank import Alpha, LowRank, Rank
 from ssl_core.modalities import with_views
 from ssl_core.tasks.base import Task
 
@@ -27,11 +28,13 @@ class Regression(Task):
     """
 
     name: Literal["regression"] = "regression"
-    mode: Literal["full", "linear_probe", "knn"] = Field(
-        default="full", description="`linear_probe` and `knn` keep the encoder as it is"
+    mode: Literal["full", "lora", "linear_probe", "knn"] = Field(
+        default="full", description="`linear_probe` and `knn` keep the encoder as it is, `lora` adapts it"
     )
     neighbours: int = Field(default=20, ge=1, le=1000, description="knn: nearest labelled samples, whose mean is told")
-    head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full: dropout before the linear layer")
+    rank: Rank = 8
+    alpha: Alpha = 16.0
+    head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full, lora: dropout before the linear layer")
     penalty: float | None = Field(
         default=None,
         gt=0,
@@ -62,6 +65,10 @@ class Regression(Task):
         if isinstance(encoder, Dual):
             encoder.pictures_only()
         return FinetunedNets(encoder, regressor=head)
+
+    def low_rank(self) -> LowRank | None:
+        """Of mode `lora`."""
+        return LowRank(self.rank, self.alpha) if self.mode == "lora" else None
 
     def begin(self, nets: Nets, batches: Iterable[Batch]) -> bool:
         """Standardise features and numbers, solve the linear layer; True for a probe, which needs no more.

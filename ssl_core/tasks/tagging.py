@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from ssl_core.low_rank import Alpha, LowRank, Rank
 from ssl_core.modalities import MODALITIES
 from ssl_core.tasks.base import Task
 
@@ -33,8 +34,8 @@ class Tagging(Task):
     """
 
     name: Literal["tagging"] = "tagging"
-    mode: Literal["full", "linear_probe"] = Field(
-        default="full", description="`linear_probe` keeps the encoder as it is"
+    mode: Literal["full", "lora", "linear_probe"] = Field(
+        default="full", description="`linear_probe` keeps the encoder as it is, `lora` adapts it"
     )
     layers: Literal["last", "all"] = Field(
         default="last", description="`all`: the outputs of all layers side by side; a probe often reads the middle ones"
@@ -45,8 +46,10 @@ class Tagging(Task):
         le=16,
         description="neighbours on either side whose vectors the layer reads too; helps where the encoder is small",
     )
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="full: share of the target spread evenly")
-    head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full: dropout before the linear layer")
+    rank: Rank = 8
+    alpha: Alpha = 16.0
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="full, lora: share of the target spread evenly")
+    head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full, lora: dropout before the linear layer")
     class_weights: Literal["none", "balanced"] = Field(
         default="none", description="`balanced`: a class counts by the inverse of its number of tags"
     )
@@ -72,6 +75,10 @@ class Tagging(Task):
         if self.mode == "linear_probe":
             return FrozenNets(encoder, classifier=head)
         return FinetunedNets(encoder, classifier=head)
+
+    def low_rank(self) -> LowRank | None:
+        """Of mode `lora`."""
+        return LowRank(self.rank, self.alpha) if self.mode == "lora" else None
 
     def begin(self, nets: Nets, batches: Iterable[Batch]) -> bool:
         """Standardise the features, solve the linear layer; True for a probe, which needs no more."""
