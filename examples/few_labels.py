@@ -37,12 +37,15 @@ from examples.server import add_server_options, command, server_of
 from groundwork.client import Client, Json
 
 # What each arm fine-tunes, and from where.
-ARMS: dict[str, tuple[str, str]] = {
-    "probe": ("linear_probe", "pretrained"),
-    "lora": ("lora", "pretrained"),
-    "full": ("full", "pretrained"),
-    "scratch": ("full", "random"),
+ARMS: dict[str, tuple[Json, str]] = {
+    "probe": ({"mode": "linear_probe"}, "pretrained"),
+    "knn": ({"mode": "knn"}, "pretrained"),
+    "self_training": ({"mode": "linear_probe", "self_training": True}, "pretrained"),
+    "lora": ({"mode": "lora"}, "pretrained"),
+    "full": ({"mode": "full"}, "pretrained"),
+    "scratch": ({"mode": "full"}, "random"),
 }
+USUAL = ("probe", "full", "scratch")
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ EXPERIMENTS = {
         probe={"context": 8},  # the window of 17 residues that the baseline sees
         score=tag_accuracy,
         metric="Q3",
+        arms=("probe", "lora", "full", "scratch"),
     ),
     "contacts": Experiment(
         "protein/contacts",
@@ -118,6 +122,7 @@ EXPERIMENTS = {
         45,
         {"name": "mlm"},
         task={"name": "regression"},
+        arms=("probe", "knn", "lora", "full", "scratch"),
         score=rank_correlation,
         metric="Spearman",
         columns={"number": "label"},
@@ -201,8 +206,8 @@ def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.
             if options.finetune_minutes:
                 common["budget"] = {"minutes": options.finetune_minutes}
             for arm in scores:
-                mode, start = ARMS[arm]
-                chosen = {"mode": mode} if "probe" in experiment.arms else {}
+                settings, start = ARMS[arm]
+                chosen = settings if "probe" in experiment.arms else {}
                 task = {**experiment.task, **chosen, **(experiment.probe if arm == "probe" else {})}
                 title = f"{size} labels, seed {seed}, {arm}"
                 job = bench.run(title, {**common, "task": task, "initialization": start})
@@ -256,7 +261,7 @@ def main() -> int:
     parser.add_argument("--sizes", nargs="*", help="labels per class, or the end of a labelled file's name")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--objective", help="of pretraining, instead of this set's own")
-    parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=[arm for arm in ARMS if arm != "lora"])
+    parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=list(USUAL))
     parser.add_argument("--out", type=Path, help="folder for the result as JSON")
     parser.add_argument("--model", help="pretrained before, at --url; instead of pretraining one")
     add_server_options(parser)

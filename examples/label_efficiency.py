@@ -23,7 +23,8 @@ from examples.few_labels import EXPERIMENTS, Experiment, pretrained
 from examples.server import add_server_options, command, server_of
 from groundwork.client import Client, Json
 
-ARMS = ("full", "probe", "scratch", "classical")
+ARMS = ("full", "lora", "probe", "knn", "self_training", "scratch", "classical")
+USUAL = ("full", "probe", "scratch", "classical")
 
 
 def most_labelled(data: Path, experiment: Experiment) -> Path:
@@ -92,7 +93,7 @@ def main() -> int:
     parser.add_argument("--objective", help="of pretraining, instead of this set's own")
     parser.add_argument("--labels", type=int, nargs="+", help="numbers of them, of each class where there are classes")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(USUAL))
     parser.add_argument("--out", type=Path, help="folder for the report")
     parser.add_argument("--model", help="pretrained before, at --url; instead of pretraining one")
     add_server_options(parser)

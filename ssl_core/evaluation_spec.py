@@ -10,11 +10,13 @@ from ssl_core.spec_fields import AllowLeakage, Budget, DatasetId, Metadata, Mode
 from ssl_core.tasks import AnyTask
 from ssl_core.values import Value
 
-Arm = Literal["full", "lora", "probe", "scratch", "classical", "public"]
+Arm = Literal["full", "lora", "probe", "knn", "self_training", "scratch", "classical", "public"]
 ARM_WORDS: dict[str, str] = {
     "full": "pretrained, fine-tuned",
     "lora": "pretrained, low-rank adapters",
     "probe": "pretrained, frozen, linear layer",
+    "knn": "pretrained, frozen, nearest neighbours",
+    "self_training": "pretrained, frozen, linear layer that learns from the pool too",
     "scratch": "the same network from scratch",
     "classical": "classical model, no neural network",
     "public": "public checkpoint, fine-tuned",
@@ -78,7 +80,8 @@ class LabelEfficiencySpec(Value):
     test_dataset: DatasetId = Field(description="rows that every arm is scored on")
     pool: DatasetId | None = Field(
         default=None,
-        description="unlabelled rows that the classical arm may read; None = what the model was pretrained on",
+        description="unlabelled rows that the arms `classical` and `self_training` may read; None = what the model "
+        "was pretrained on",
     )
     task: AnyTask = Field(default_factory=lambda: _classification())
     labels: list[Annotated[int, Field(ge=1, le=10**9)]] = Field(
@@ -86,7 +89,7 @@ class LabelEfficiencySpec(Value):
     )
     all_labels: bool = Field(default=False, description="a last point with every labelled row")
     seeds: int = Field(default=3, ge=1, le=20, description="draws of rows and starts of training for each point")
-    arms: list[Arm] = Field(default=["full", "probe", "scratch", "classical"], min_length=1, max_length=6)
+    arms: list[Arm] = Field(default=["full", "probe", "scratch", "classical"], min_length=1, max_length=8)
     public_model: ModelId | None = Field(default=None, description="arm `public`: an imported checkpoint")
     allow_leakage: AllowLeakage = False
     budget: Budget | None = Field(default=None, description="of each training; None = the recipe's")

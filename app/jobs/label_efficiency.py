@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.datasets import service as datasets
@@ -26,7 +27,14 @@ from ssl_core.spec import JOB_SPEC, DatasetFacts, FinetuneSpec
 from ssl_core.tasks import Task
 
 MAX_PARTS = 500
-_MODES: dict[str, str] = {"full": "full", "lora": "lora", "probe": "linear_probe", "scratch": "full", "public": "full"}
+_FULL: dict[str, Any] = {"mode": "full"}
+_SETTINGS: dict[Arm, dict[str, Any]] = {
+    "full": _FULL, "lora": {"mode": "lora"}, "probe": {"mode": "linear_probe"}, "knn": {"mode": "knn"},
+    "self_training": {"mode": "linear_probe", "self_training": True}, "scratch": _FULL, "public": _FULL,
+}  # fmt: skip
+"""Of the task, by each arm that is one."""
+_SOLVED = ("probe", "knn", "self_training", "classical")
+"""With every row and nothing to draw, these come out the same."""
 
 
 def plan(
@@ -98,8 +106,7 @@ def _points(spec: LabelEfficiencySpec) -> Iterator[tuple[Arm, int | None, int]]:
     """Cheap arms come first at each count, so that a look at the running job tells something soon."""
     for labels in [*spec.labels, *([None] if spec.all_labels else [])]:
         for arm in sorted(spec.arms, key=list(ARM_WORDS).index):
-            # With every row and nothing to draw, a solved layer and a classical model come out the same.
-            seeds = 1 if labels is None and arm in ("probe", "classical") else spec.seeds
+            seeds = 1 if labels is None and arm in _SOLVED else spec.seeds
             for seed in range(seeds):
                 yield arm, labels, seed
 
@@ -125,26 +132,33 @@ def _part(
             inputs.append(planning.dataset_input(session, "pool", spec.pool))
         return Part(_name(*point), made, inputs)
     tuned = FinetuneSpec(
-        **common, task=_with_mode(spec.task, _MODES[arm]), budget=spec.budget, keep_model=False,
+        **common, task=_task_of(spec.task, arm), budget=spec.budget, keep_model=False,
         model=spec.public_model if arm == "public" else spec.model, resources=spec.resources,
         initialization="random" if arm == "scratch" else "pretrained",
-        pool=spec.pool if arm in ("full", "lora", "probe") else None,
+        pool=spec.pool if arm not in ("scratch", "public") else None,
     )  # fmt: skip
     resolved = planning.plan(session, project_id, tuned, cpu)
     return Part(_name(*point), resolved.spec, resolved.inputs)
 
 
-def _with_mode(task: Task, mode: str) -> Task:
-    return task.model_copy(update={"mode": mode}) if "mode" in type(task).model_fields else task
+def _task_of(task: Task, arm: Arm) -> Task:
+    """The task as this arm learns it. Raises Unprocessable `arm_unavailable`."""
+    known, settings = type(task).model_fields, _SETTINGS[arm]
+    if settings == _FULL and "mode" not in known:
+        return task
+    plain = {"self_training": False} if "self_training" in known else {}
+    try:
+        return type(task).model_validate({**task.model_dump(), **plain, **settings})
+    except ValidationError as error:
+        told = " and ".join(f"{name} {value!r}" for name, value in settings.items())
+        message = f"{task.name} cannot be learned with {told}; leave the arm `{arm}` out."
+        raise Unprocessable("arm_unavailable", message, "arms") from error
 
 
 def _check_arms(spec: LabelEfficiencySpec, dataset: DatasetFacts) -> None:
-    if "probe" in spec.arms and "mode" not in type(spec.task).model_fields:
-        message = f"{spec.task.name} has no mode that keeps the encoder frozen; leave the arm `probe` out."
-        raise Unprocessable("arm_unavailable", message, "arms")
-    if "lora" in spec.arms and "rank" not in type(spec.task).model_fields:
-        message = f"{spec.task.name} has no mode that trains low-rank adapters; leave the arm `lora` out."
-        raise Unprocessable("arm_unavailable", message, "arms")
+    for arm in spec.arms:
+        if arm in _SETTINGS:
+            _task_of(spec.task, arm)
     if "classical" in spec.arms and (dataset.modality, spec.task.name) not in BASELINES:
         known = ", ".join(f"{task} of {modality}" for modality, task in BASELINES)
         message = f"There is no classical model for {spec.task.name} of {dataset.modality}; there is for {known}."

@@ -13,10 +13,10 @@ from ssl_core.evaluation.curves import CurvePoint, Saved, curves, savings
 from ssl_core.evaluation_spec import ARM_WORDS, ReportSpec
 
 _COLOURS = {
-    "full": "#0b6e4f", "lora": "#d0661b", "probe": "#3a86c8", "scratch": "#b23a48", "classical": "#8d6a00",
-    "public": "#6a4c93",
+    "full": "#0b6e4f", "lora": "#d0661b", "probe": "#3a86c8", "knn": "#7a9e9f", "self_training": "#1d3557",
+    "scratch": "#b23a48", "classical": "#8d6a00", "public": "#6a4c93",
 }  # fmt: skip
-_PRETRAINED = ("full", "lora", "probe", "public")
+_PRETRAINED = ("full", "lora", "probe", "knn", "self_training", "public")
 _PLAIN = ("scratch", "classical")
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from app.jobs import limits
+from app.errors import Unprocessable
+from app.jobs import label_efficiency, limits
 from app.platform import Platform
 from app.reaper import Conductor
+from ssl_core.tasks import TASKS
 from tests.app.conftest import Api
 from tests.app.jobs_world import Worker, entry, pretrain_body, ready_dataset
 
@@ -183,6 +185,27 @@ def test_a_leak_that_a_part_finds_is_the_error_of_the_whole(world: World) -> Non
     told = world.get(job["id"])["error"]
     assert (told["code"], told["param"]) == ("leakage", "test_dataset")
     assert "row 3 is row 9." in told["message"]
+
+
+def test_every_arm_is_the_task_with_settings_of_its_own(world: World) -> None:
+    job = world.create(arms=["probe", "knn", "self_training", "full"], labels=[5], seeds=1)
+    specs = [part["resolved_spec"] for part in world.parts(job["id"])]
+    assert {(spec["task"]["mode"], spec["task"]["self_training"]) for spec in specs} == {
+        ("linear_probe", False), ("knn", False), ("linear_probe", True), ("full", False)}  # fmt: skip
+    pretraining = world.api.client.get(f"/v1/models/{world.model}").json()["lineage"]["datasets"][0]["id"]
+    assert {spec["pool"] for spec in specs} == {pretraining}
+
+
+@pytest.mark.parametrize(
+    ("task", "arm"),
+    [("translation", "probe"), ("translation", "lora"), ("contacts", "lora"), ("tagging", "knn"),
+     ("regression", "self_training")],
+)  # fmt: skip
+def test_an_arm_that_a_task_cannot_be_is_refused(task: str, arm: Any) -> None:
+    with pytest.raises(Unprocessable) as caught:
+        label_efficiency._task_of(TASKS[task](), arm)
+    assert (caught.value.code, caught.value.param) == ("arm_unavailable", "arms")
+    assert f"leave the arm `{arm}` out" in caught.value.message
 
 
 def test_parts_know_the_pool_of_their_model_and_whether_leaks_are_allowed(world: World) -> None:
