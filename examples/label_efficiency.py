@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import sys
 import tempfile
+from datetime import date
 from pathlib import Path
 
 from rich.table import Table
@@ -62,10 +65,13 @@ def told(row: Json) -> str:
     )
 
 
-def measure(bench: Bench, name: str, options: argparse.Namespace) -> Json:
-    """The finished job."""
+def measure(bench: Bench, name: str, options: argparse.Namespace) -> tuple[Json, Json]:
+    """The finished job, and what it took to pretrain."""
     experiment = EXPERIMENTS[name]
-    job, _ = pretrained(bench, experiment, options.data, options)
+    job, minutes = pretrained(bench, experiment, options.data, options)
+    pretraining = {
+        "objective": job["spec"]["objective"]["name"], "minutes": minutes, "steps": job["progress"]["step"],
+    }  # fmt: skip
     columns = {"columns": json.dumps(experiment.columns)} if experiment.columns else {}
     spec = {
         "type": "label_efficiency",
@@ -80,7 +86,17 @@ def measure(bench: Bench, name: str, options: argparse.Namespace) -> Json:
         # scanned protein is one of every other: the job's warnings name them.
         "allow_leakage": True,
     }
-    return bench.run("label efficiency", spec)
+    return bench.run("label efficiency", spec), pretraining
+
+
+def write(name: str, pretraining: Json, report: Json, folder: Path) -> None:
+    """Keep the numbers and how they were made as `label_efficiency_<set>.json`."""
+    result = {
+        "set": name, "date": date.today().isoformat(), "machine": platform.machine(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"), "command": command("label_efficiency"),
+        "pretraining": pretraining, **{key: report[key] for key in ("metric", "curves", "labels_saved")},
+    }  # fmt: skip
+    (folder / f"label_efficiency_{name}.json").write_text(json.dumps(result, indent=1))
 
 
 def main() -> int:
@@ -103,7 +119,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="groundwork-label-efficiency-") as name:
         folder = Path(name)
         with server_of(options, folder) as (url, key), Client(url, key) as client, bars() as progress:
-            job = measure(Bench(client, folder, progress), options.set, options)
+            job, pretraining = measure(Bench(client, folder, progress), options.set, options)
             kept = options.out or folder / "report"
             client.download_files(job["id"], kept)
         report = json.loads((kept / "report.json").read_text())
@@ -111,6 +127,7 @@ def main() -> int:
         for row in report["labels_saved"]:
             progress.console.print(told(row))
         if options.out:
+            write(options.set, pretraining, report, options.out)
             progress.console.print(f"{kept / 'report.html'} (made by: {command('label_efficiency')})")
     return 0
 
