@@ -215,6 +215,7 @@ class EstimateObject(BaseModel):
     steps: int | None = Field(description="null where the budget is `minutes`")
     examples_per_epoch: int
     parameters: int = Field(description="of the encoder")
+    trained_parameters: int = Field(description="of these that are trained; with mode `lora` those of the adapters")
     memory_bytes: int
     resolved_spec: dict[str, Any]
 

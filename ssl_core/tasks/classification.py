@@ -27,7 +27,9 @@ class Classification(Task):
 
     `knn` freezes the encoder and lets the nearest labelled samples vote. `linear_probe` freezes the encoder and solves
     the layer, without a training loop: multinomial logistic regression. `full` starts from that solution and then
-    trains everything: first the probe, then fine-tuning, distorts pretrained features less (Kumar et al. 2022).
+    trains everything: first the probe, then fine-tuning, distorts pretrained features less (Kumar et al. 2022). `lora`
+    starts there too and trains low-rank adapters on the encoder's layers instead of its weights (Hu et al. 2021,
+    https://arxiv.org/abs/2106.09685).
     """
 
     name: Literal["classification"] = "classification"

@@ -29,8 +29,9 @@ class Multilabel(Task):
     """A linear layer on the standardised vector of a sample, with a yes or no for each class by itself.
 
     The modes are those of `classification`: `linear_probe` solves the layer, one logistic regression for each class, on
-    a frozen encoder; `full` starts from that solution and trains everything. A label is given from a probability of 0.5
-    on: F1 is that of these labels, while average precision and AUROC ask for no threshold.
+    a frozen encoder; `full` starts from that solution and trains everything, `lora` low-rank
+    adapters instead. A label is given from a probability of 0.5 on: F1 is that of these labels, while average precision
+    and AUROC ask for no threshold.
     """
 
     name: Literal["multilabel"] = "multilabel"

@@ -24,7 +24,8 @@ class Regression(Task):
     """A linear layer on the standardised vector of a sample, trained by squared error on the standardised number.
 
     `knn` freezes the encoder and tells the mean of the nearest samples. `linear_probe` freezes the encoder and solves
-    the layer: ridge regression. `full` starts from that solution and then trains everything, as `classification` does.
+    the layer: ridge regression. `full` starts from that solution and then trains everything, `lora`
+    low-rank adapters, as `classification` does.
     """
 
     name: Literal["regression"] = "regression"

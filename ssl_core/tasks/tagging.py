@@ -30,7 +30,7 @@ class Tagging(Task):
     A word is told by its first token. What has no tag, or a masked one, takes no part in loss and score. Of a text or
     chain longer than the model reads (`max_length` tokens), only the part that is read is learned from, scored and
     answered. The modes are those of classification: `linear_probe` solves the layer on a frozen encoder, `full` starts
-    from that solution and trains everything.
+    from that solution and trains everything, `lora` low-rank adapters instead.
     """
 
     name: Literal["tagging"] = "tagging"

@@ -258,6 +258,23 @@ def test_what_does_not_fit_is_refused_at_its_field(world: World, more: dict[str,
     assert world.worker.claim() is None, "nothing of it was queued"
 
 
+def test_the_arm_of_adapters_trains_them_on_the_pretrained_model(world: World) -> None:
+    world.create(arms=["lora"], labels=[5], seeds=1)
+    ticket = world.worker.claim()
+    assert ticket is not None
+    spec = ticket["spec"]
+    assert (spec["task"]["mode"], spec["task"]["rank"], spec["initialization"]) == ("lora", 8, "pretrained")
+    assert {each["role"] for each in ticket["inputs"]} >= {"model", "pool"}
+
+
+def test_adapters_that_do_not_fit_the_model_are_refused_at_once(world: World) -> None:
+    task = {"name": "classification", "rank": 1024}
+    reply = world.api.client.post("/v1/jobs", json=world.body(arms=["lora"], task=task))
+    assert reply.status_code == 422, reply.text
+    assert reply.json()["error"]["param"] == "task.rank"
+    assert world.worker.claim() is None, "nothing of it was queued"
+
+
 def test_the_test_rows_are_not_the_training_rows(world: World) -> None:
     reply = world.api.client.post("/v1/jobs", json=world.body(test_dataset=world.rows))
     assert reply.status_code == 422

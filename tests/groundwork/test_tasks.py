@@ -6,6 +6,8 @@ import io
 import json
 import random
 import re
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +79,46 @@ def test_a_translation_is_trained_answers_and_says_the_same_after_download(
     told = client.post("/v1/predictions", json={"model": model, "input": asked}).json()["data"]
     elsewhere = inference.load(downloaded(client, model, tmp_path / "model")).predict(asked)
     assert [each["translation"] for each in told] == [each["translation"] for each in elsewhere]
+
+
+def test_several_labels_are_learned_answered_and_said_the_same_in_a_fresh_process(
+    client: httpx2.Client, tmp_path: Path
+) -> None:
+    rows = [{"text": said(seed), "labels": [name for name in WORDS[:3] if name in said(seed)]} for seed in range(60)]
+    task = {"name": "multilabel"}
+    job = run(client, type="finetune", dataset=dataset(client, "rows.jsonl", lines(rows)), task=task, **SMALL)
+    assert job["status"] == "succeeded", job["error"]
+    assert {"final/mean_average_precision", "final/macro_f1"} <= set(job["result"]["metrics"])
+    model, asked = job["result"]["model"], [said(900), said(901), said(902)]
+    told = client.post("/v1/predictions", json={"model": model, "input": asked}).json()["data"]
+    folder = downloaded(client, model, tmp_path / "model")
+    code = (
+        "import json, sys; from ssl_core import inference; "
+        "print(json.dumps(inference.load(__import__('pathlib').Path(sys.argv[1])).predict(json.loads(sys.argv[2]))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(folder), json.dumps(asked)], capture_output=True, text=True)
+    elsewhere = json.loads(done.stdout)
+    for here, there in zip(told, elsewhere, strict=True):
+        assert here["labels"] == there["labels"]
+        assert set(here["probabilities"]) == set(WORDS[:3])
+        assert here["probabilities"] == pytest.approx(there["probabilities"], abs=1e-5)
+
+
+def test_adapters_are_trained_on_a_model_and_refused_without_one(client: httpx2.Client, tmp_path: Path) -> None:
+    rows = dataset(client, "few.jsonl", lines(labelled(0, 40)))
+    objective = {"name": "span_contrast"}
+    base = run(client, type="pretrain", dataset=rows, objective=objective, backbone="text-tiny", **SMALL)["result"]
+    tune = {"type": "finetune", "dataset": rows, **SMALL}
+    job = run(client, **tune, model=base["model"], task={"name": "classification", "mode": "lora", "rank": 4})
+    assert job["status"] == "succeeded", job["error"]
+    model, asked = job["result"]["model"], [said(900), said(901)]
+    told = client.post("/v1/predictions", json={"model": model, "input": asked}).json()["data"]
+    elsewhere = inference.load(downloaded(client, model, tmp_path / "model")).predict(asked)
+    assert [each["label"] for each in told] == [each["label"] for each in elsewhere]
+    for task, param in (({"mode": "lora"}, "model"), ({"mode": "lora", "rank": 0}, "task.classification.rank")):
+        reply = client.post("/v1/jobs", json={**tune, "task": {"name": "classification", **task}})
+        assert reply.status_code == 422, reply.text
+        assert reply.json()["error"]["param"].endswith(param.rsplit(".", 1)[-1])
 
 
 def test_every_row_is_answered_and_embedded_by_jobs(client: httpx2.Client) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, f1_score, log_loss
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
 from ssl_core.backbones import EncoderSpec
@@ -145,6 +145,13 @@ def test_scores_are_those_of_scikit_learn(seed: int) -> None:
     predicted = probabilities.argmax(1)
     assert found["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
     assert found["macro_f1"] == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
+    each = [average_precision_score(labels == index, probabilities[:, index]) for index in range(5)]
+    assert found["average_precision"] == pytest.approx(np.mean(each))
+
+
+def test_rows_of_one_class_have_no_ranking_to_score() -> None:
+    labels, probabilities = torch.zeros(4, dtype=torch.int64), torch.full((4, 2), 0.5)
+    assert Classification().metrics({"probabilities": probabilities}, {"label": labels})["average_precision"] == 0.0
 
 
 def test_a_probe_is_solved_without_training_and_leaves_the_encoder_alone() -> None:
