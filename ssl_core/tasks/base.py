@@ -45,7 +45,7 @@ class Task(Value):
     """The recipe's learning rate from scratch, as a share of what suits the encoder."""
     pretrained_rate: ClassVar[float] = 0.1
     """The learning rate of a pretrained encoder with its head, as a share of that of a fresh one."""
-    adapter_rate: ClassVar[float] = 0.5
+    adapter_rate: ClassVar[float] = 1.0
     """The same where low-rank adapters are trained instead of the encoder."""
     best_metric: ClassVar[str]
     """The held-out metric that early stopping watches; higher is better."""
