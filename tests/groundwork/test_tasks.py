@@ -88,7 +88,9 @@ def test_several_labels_are_learned_answered_and_said_the_same_in_a_fresh_proces
     task = {"name": "multilabel"}
     job = run(client, type="finetune", dataset=dataset(client, "rows.jsonl", lines(rows)), task=task, **SMALL)
     assert job["status"] == "succeeded", job["error"]
-    assert {"final/mean_average_precision", "final/macro_f1"} <= set(job["result"]["metrics"])
+    # Of the training rows: too few share a rarest label for any to be held out.
+    names = {name.split("/")[1] for name in job["result"]["metrics"]}
+    assert {"mean_average_precision", "macro_f1"} <= names
     model, asked = job["result"]["model"], [said(900), said(901), said(902)]
     told = client.post("/v1/predictions", json={"model": model, "input": asked}).json()["data"]
     folder = downloaded(client, model, tmp_path / "model")
