@@ -184,16 +184,18 @@ class _Start:
 
 
 def _open(order: RunOrder, spec: FinetuneSpec, base: BaseModel | None, context: RunContext) -> _Start:
-    modality = base.modality if base is not None else spec.modality
+    given = base.modality if base is not None else spec.modality
     backbone = base.backbone if base is not None else spec.backbone
-    if modality is None or backbone is None:
+    if given is None or backbone is None:
         raise SpecError("unresolved", "modality and backbone must be resolved before a run", "modality")
-    given = base.tokenizer if base is not None else None
-    folder = prepared(modality, Path(order.datasets[spec.dataset]), Path(order.cache), given, context)
+    modality = spec.task.reading(given)
+    codec = base.tokenizer if base is not None else None
+    folder = prepared(modality, Path(order.datasets[spec.dataset]), Path(order.cache), codec, context)
     source = modality.open(folder)
     tokenizer = folder / "tokenizer.json"
-    # What the encoder was built with, but the stored size of these pictures.
-    facts = source.facts if base is None else {**base.facts, **{k: v for k, v in source.facts.items() if k == "side"}}
+    # What the encoder was built with, but how these pictures are stored.
+    stored = {k: v for k, v in source.facts.items() if k in ("side", "size", "fit")}
+    facts = source.facts if base is None else {**base.facts, **stored}
     known = labelled(spec.task, source, facts, folder)
     return _Start(known, modality, facts, tokenizer if tokenizer.exists() else None, backbone, folder)
 

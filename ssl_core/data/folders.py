@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from os.path import commonpath
 
-from ssl_core.data import contents, sniff
+from ssl_core.data import coco, contents, pictures, sniff
 from ssl_core.data.archives import MAX_MEMBER_BYTES, Member, is_junk, members
-from ssl_core.data.intake import Reading, Row, Upload, clean_label
+from ssl_core.data.intake import Reading, Row, TargetColumns, Upload, clean_label
 from ssl_core.errors import DataError
 from ssl_core.modalities.base import Modality
 
@@ -31,9 +31,11 @@ class _Survey:
         parents: their folders.
         modality: whose they are, by the first of them (see `_chosen`), or by the table of contents.
         table: None without one.
+        boxes: the objects in its pictures; None where nothing tells of them.
     """
 
     count: int = 0
+    boxes: coco.Annotations | None = None
     parents: set[str] = field(default_factory=set)
     modality: type[Modality] | None = None
     table: contents.Table | None = None
@@ -59,9 +61,13 @@ def read(upload: Upload, kind: str, candidates: list[type[Modality]]) -> Reading
         raise DataError("missing_captions", message, upload.name)
     if found.table is not None and not told:
         found.table.check()
-    reading.rows = (
-        _pairs(upload, kind, reading, found.table) if told and found.table else _rows(upload, kind, reading, found)
-    )
+    if found.boxes is not None:
+        reading.targets = TargetColumns({"boxes": {"boxes": "boxes"}})
+        reading.rows = _boxed(upload, kind, reading, found.boxes)
+    elif told and found.table:
+        reading.rows = _pairs(upload, kind, reading, found.table)
+    else:
+        reading.rows = _rows(upload, kind, reading, found)
     return reading
 
 
@@ -76,6 +82,12 @@ def _survey(upload: Upload, kind: str, candidates: list[type[Modality]]) -> _Sur
             found.table = found.table or contents.Table()
             found.table.add(member, upload.columns)
             continue
+        if base in coco.NAMES and _pictures_among(candidates):
+            if found.boxes is not None:
+                message = f"the archive has two lists of objects, {found.boxes.file} and this; pack them apart"
+                raise DataError("invalid_annotations", message, member.name)
+            found.boxes = coco.read(member)
+            continue
         found.count += 1
         found.parents.add(folder)
         if len(candidates) > 1 and len(votes) < _VOTERS and member.size <= MAX_MEMBER_BYTES:
@@ -83,6 +95,8 @@ def _survey(upload: Upload, kind: str, candidates: list[type[Modality]]) -> _Sur
             votes.extend([one for one in candidates if one.recognises(head)][:1])
     if votes:
         found.modality = _chosen(votes)
+    if found.boxes is not None:
+        found.modality = _pictures_among(candidates)
     if len(candidates) > 1 and found.table is not None:
         table = found.table
         told = (one for one in candidates if table.tells(one, upload.columns))
@@ -90,15 +104,21 @@ def _survey(upload: Upload, kind: str, candidates: list[type[Modality]]) -> _Sur
     return found
 
 
+def _pictures_among(candidates: list[type[Modality]]) -> type[Modality] | None:
+    """The modality whose rows are one picture."""
+    return next((one for one in candidates if tuple(one.columns) == ("image",)), None)
+
+
 def _chosen(votes: list[type[Modality]]) -> type[Modality]:
     """What most of the files are. At a tie not what takes anything: broken pictures may pass for text."""
     return max(votes, key=lambda one: (votes.count(one), not one.catch_all))
 
 
-def _files(upload: Upload, kind: str, reading: Reading) -> Iterator[Member]:
-    """What is neither junk nor a table of contents, counted."""
+def _files(upload: Upload, kind: str, reading: Reading, aside: str = "") -> Iterator[Member]:
+    """What is neither junk nor a table of contents nor `aside`, counted."""
     for member in members(upload.path, kind):
-        if not is_junk(member.name) and member.name.rpartition("/")[2] not in contents.NAMES:
+        told = member.name.rpartition("/")[2] in contents.NAMES or member.name == aside
+        if not is_junk(member.name) and not told:
             reading.done += 1
             yield member
 
@@ -115,6 +135,29 @@ def _rows(upload: Upload, kind: str, reading: Reading, found: _Survey) -> Iterat
             upload.bad.add(member.name, reading.done, error)
             continue
         yield Row(content, label, f"{member.name}:{reading.done}")
+
+
+def _boxed(upload: Upload, kind: str, reading: Reading, told: coco.Annotations) -> Iterator[Row]:
+    """Pictures with their objects; one that the list does not name has none that are known."""
+    for (file, number), fault in told.faults:
+        upload.bad.add(file, number, fault, part=True)
+    for member in _files(upload, kind, reading, aside=told.file):
+        listed, objects = told.of(member.name), None
+        faults: list[coco.Fault] = []
+        try:
+            content = reading.modality.from_member(member)
+            if listed is not None:
+                objects, faults = told.objects(listed, *pictures.size_of(content["image"]))
+        except DataError as error:
+            if error.code in _UNSAFE:
+                raise
+            upload.bad.add(member.name, reading.done, error)
+            continue
+        for (file, number), fault in faults:
+            upload.bad.add(file, number, fault, part=True)
+        yield Row(content, None, f"{member.name}:{reading.done}", {"boxes": objects})
+    for listed in told.pictures.values():
+        upload.bad.add(*listed.where, DataError("missing_file", f"the archive holds no {listed.name[:300]!r}"))
 
 
 def _label(name: str, root: str, found: _Survey, columns: dict[str, str]) -> str | None:

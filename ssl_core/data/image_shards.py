@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ssl_core.modalities.base import Raw, Unit
+    from ssl_core.modalities.image import ImageModality
 
 MARGIN = 8 / 7
 """Pictures with more pixels than needed are stored this much larger (256 for 224), so that crops keep detail."""
@@ -28,7 +29,7 @@ def storage_side(size: int, width: int, height: int) -> int:
     return wide if min(width, height) >= wide else size
 
 
-def prepare(size: int, channels: int, dataset: Path, out: Path, progress: Callable[[int, int], None]) -> None:
+def prepare(settings: ImageModality, dataset: Path, out: Path, progress: Callable[[int, int], None]) -> None:
     """Write `pixels.bin`, `labels.bin` and `meta.json` to `out`.
 
     Raises:
@@ -38,13 +39,16 @@ def prepare(size: int, channels: int, dataset: Path, out: Path, progress: Callab
 
     measured = rows.profile(dataset)
     out.mkdir(parents=True, exist_ok=True)
-    side = storage_side(size, int(measured["width"]), int(measured["height"]))
+    size, channels = settings.size, settings.channels
+    side = size
+    if settings.fit == "crop":
+        side = storage_side(size, int(measured["width"]), int(measured["height"]))
     total, done = int(measured["rows"]), 0
     sums, squares = np.zeros(channels), np.zeros(channels)
     with shards.ArrayWriter(out / "pixels.bin", "uint8") as writer:
         for batch in rows.batches(dataset, ["image", "source"], rows=64):
             for data, source in zip(batch["image"], batch["source"], strict=True):
-                picture = _stored_square(data, source, side, channels)
+                picture = _stored_square(data, source, (side, settings.fit), channels)
                 writer.append(picture.transpose(2, 0, 1))
                 values = picture.reshape(-1, channels) / 255.0
                 sums += values.mean(0)
@@ -58,13 +62,15 @@ def prepare(size: int, channels: int, dataset: Path, out: Path, progress: Callab
     std = np.sqrt(np.maximum(squares / done - mean**2, 0)).clip(min=1 / 255)
     shards.write_labels(out, rows.labels(dataset, measured["classes"]))
     facts = {"channels": channels, "size": size, "side": side, "mean": mean.tolist(), "std": std.tolist()}
+    if settings.fit != "crop":
+        facts["fit"] = settings.fit
     meta = {"modality": "image", "documents": done, "classes": measured["classes"], "facts": facts}
     shards.write_meta(out, meta)
 
 
-def _stored_square(data: bytes, source: str, side: int, channels: int) -> NDArray[np.uint8]:
+def _stored_square(data: bytes, source: str, how: tuple[int, str], channels: int) -> NDArray[np.uint8]:
     try:
-        return pictures.square(pictures.decode(data, channels, side), side)
+        return pictures.fitted(pictures.decode(data, channels, how[0]), *how)
     except DataError as error:
         raise DataError(error.code, error.message, source) from error
 

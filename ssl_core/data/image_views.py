@@ -127,20 +127,21 @@ def collate(items: list[Any], folder: Path) -> dict[str, Tensor]:
 def from_files(items: list[Any], facts: Mapping[str, Any]) -> dict[str, Tensor]:
     """The same by the facts themselves; an item may be None, whose picture is black."""
     side, channels = int(facts["side"]), int(facts["channels"])
+    how = side, str(facts.get("fit", "crop"))
     squares = np.zeros((len(items), channels, side, side), dtype=np.uint8)
     for number, item in enumerate(items):
         if item is not None:
-            squares[number] = _square(item, f"items.{number}", side, channels).transpose(2, 0, 1)
+            squares[number] = _square(item, f"items.{number}", how, channels).transpose(2, 0, 1)
     shape = (len(items), channels)
     mean, std = (torch.tensor(facts[name], dtype=torch.float32).expand(shape) for name in ("mean", "std"))
     return {"pixels": torch.from_numpy(squares), "mean": mean, "std": std}
 
 
-def _square(item: Any, param: str, size: int, channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _square(item: Any, param: str, how: tuple[int, str], channels: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     if not isinstance(item, bytes):
         raise DataError("invalid_input", _NEEDED, param)
     try:
-        return pictures.square(pictures.decode(item, channels, size), size)
+        return pictures.fitted(pictures.decode(item, channels, how[0]), *how)
     except DataError as error:
         raise DataError(error.code, error.message, param) from error
 

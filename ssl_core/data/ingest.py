@@ -92,7 +92,8 @@ def _ingest(upload: Upload, out: Path, context: RunContext) -> dict[str, Any]:
             told.say(reading, upload.bad)
     told.finish(upload.bad)
     _judge(good, upload)
-    summary = {**measured.summary(), "bad_rows": upload.bad.count, "digest": digest(out.glob("rows-*.parquet"))}
+    refused = upload.bad.count + upload.bad.parts
+    summary = {**measured.summary(), "bad_rows": refused, "digest": digest(out.glob("rows-*.parquet"))}
     _write(out / "profile.json", summary)
     _write(out / "preview.json", measured.preview)
     lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in upload.bad.kept)

@@ -39,14 +39,21 @@ class Row:
 
 @dataclass
 class BadRows:
-    """Rows that were refused: all counted, the first 1,000 kept as `{"file", "row", "code", "message"}`."""
+    """Rows that were refused: all counted, the first 1,000 kept as `{"file", "row", "code", "message"}`.
+
+    Attributes:
+        count: rows.
+        parts: of rows that were kept, such as a box of a picture.
+    """
 
     count: int = 0
+    parts: int = 0
     kept: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, file: str, row: int, error: DataError) -> None:
-        """Report row number `row` (from 1) of `file`."""
-        self.count += 1
+    def add(self, file: str, row: int, error: DataError, part: bool = False) -> None:
+        """Report row number `row` (from 1) of `file`; `part`: of a row that is kept."""
+        self.count += not part
+        self.parts += part
         if len(self.kept) < KEPT_ERRORS:
             self.kept.append({"file": file[:400], "row": row, "code": error.code, "message": error.message[:1000]})
 

@@ -39,8 +39,7 @@ def prepare(
     out.mkdir(parents=True, exist_ok=True)
     text_shards.prepare(texts, dataset, out / "text", given, lambda done, total: progress(done // 2, total), frame)
     image_shards.prepare(
-        pictures.size,
-        pictures.channels,
+        pictures,
         dataset,
         out / "image",
         lambda done, total: progress((total + done) // 2, total),

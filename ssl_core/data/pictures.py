@@ -85,6 +85,15 @@ def examine(data: bytes, channels: int | None = None, least_side: int = 0) -> De
             raise DataError("decode_error", f"the {picture.format} data is broken: {_reason(error)}") from error
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture file, upright, without decoding it. Raises DataError as `examine`."""
+    with _opened(data) as picture:
+        try:
+            return picture.size if _orientation(picture) < 5 else picture.size[::-1]
+        except _BROKEN as error:
+            raise DataError("decode_error", f"the {picture.format} header is broken: {_reason(error)}") from error
+
+
 def stored(data: bytes) -> bytes:
     """What a dataset keeps of a picture: its own bytes, or a PNG for a format not in `KEPT`."""
     from PIL import Image
@@ -95,6 +104,20 @@ def stored(data: bytes) -> bytes:
     out = io.BytesIO()
     Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(out, "PNG")
     return out.getvalue()
+
+
+def fitted(array: NDArray[np.uint8], side: int, fit: str) -> NDArray[np.uint8]:
+    """(side, side, C) of a picture (H, W, C): `crop`, its middle square; `stretch`, all of it, each way by itself."""
+    if fit == "crop":
+        return square(array, side)
+    import numpy as np
+    from PIL import Image
+
+    if array.shape[:2] == (side, side):
+        return array
+    picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    resized = np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR))
+    return resized.reshape(side, side, array.shape[2])
 
 
 def square(array: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -39,6 +39,10 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError
 
+    def maps(self, x: Inputs) -> list[Tensor]:
+        """(B, C, h, w) feature maps of pictures, each coarser than the one before; of encoders that have several."""
+        raise NotImplementedError
+
     def forward(self, x: Inputs) -> Tensor:
         """(B, D): one vector a sample (text: mean over the row's real tokens; images: global average)."""
         raise NotImplementedError

@@ -55,6 +55,14 @@ class ConvNet(Encoder):
         """(B, D): the global average."""
         return self._map(x).mean(dim=(2, 3))
 
+    def maps(self, x: Inputs) -> list[Tensor]:
+        """The stages' outputs, from the stem's on, each half as wide and high as the one before."""
+        x = F.relu(self.stem(pictures_of(x)), inplace=True)
+        found = [x + F.relu(self.refine(x), inplace=True)]
+        for stage in self.stages:
+            found.append(stage(found[-1]))
+        return found
+
     def _map(self, x: Inputs) -> Tensor:
         x = F.relu(self.stem(pictures_of(x)), inplace=True)
         features: Tensor = self.stages(x + F.relu(self.refine(x), inplace=True))

@@ -86,6 +86,16 @@ class ResNet(Encoder):
         """(B, D)."""
         return self._map(x).mean(dim=(2, 3))
 
+    def maps(self, x: Inputs) -> list[Tensor]:
+        """The four stages' outputs, 1, 2, 4 and 8 times the stem's stride."""
+        features, found = self.pool(F.relu(self.stem(pictures_of(x)), inplace=True)), []
+        ends = [sum(_DEPTHS[self.spec.depth][: stage + 1]) for stage in range(4)]
+        for at, block in enumerate(self.blocks, 1):
+            features = block(features)
+            if at in ends:
+                found.append(features)
+        return found
+
     def _map(self, x: Inputs) -> Tensor:
         features: Tensor = self.blocks(self.pool(F.relu(self.stem(pictures_of(x)), inplace=True)))
         return features

@@ -40,6 +40,9 @@ class ImageModality(Modality):
     name: Literal["image"] = "image"
     size: int = Field(default=32, ge=8, le=512, description="side of the square that the encoder sees, in pixels")
     channels: Literal[1, 3] = Field(default=3, description="1 = grey, 3 = colour; pictures are converted")
+    fit: Literal["crop", "stretch"] = Field(
+        default="crop", description="how a picture that is no square becomes one: its middle, or all of it, squeezed"
+    )
     crop_min: float = Field(
         default=0.2, ge=0.01, le=1, description="`crop`, `global`: least share of the area in a crop"
     )
@@ -136,7 +139,7 @@ class ImageModality(Modality):
         """See `ssl_core.data.image_shards.prepare`; a tokenizer means nothing here."""
         from ssl_core.data import image_shards
 
-        image_shards.prepare(self.size, self.channels, dataset, out, progress)
+        image_shards.prepare(self, dataset, out, progress)
 
     def open(self, prepared: Path) -> Source:
         """An `ImageSource`."""

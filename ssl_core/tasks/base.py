@@ -66,6 +66,10 @@ class Task(Value):
         """The recipe's settings of the modality of a run from scratch, given those that suit the dataset."""
         return suited
 
+    def reading(self, modality: Modality) -> Modality:
+        """A pretrained model's settings of the modality, as this task reads with them; here: as they are."""
+        return modality
+
     def check(self, backbone: EncoderSpec) -> None:
         """What the task asks of the encoder beyond its family, at submission.
 

@@ -22,6 +22,7 @@ from ssl_core.modalities.text import TextModality
 from ssl_core.recipes import resolve
 from ssl_core.run_context import FileContext
 from ssl_core.spec import JOB_SPEC, DatasetFacts, RunOrder
+from ssl_core.targets.boxes import Boxes
 
 TEXT = TextModality(max_length=24, vocab_size=512, span_min=4, span_max=10)
 IMAGE = ImageModality(size=8, channels=3)
@@ -137,7 +138,7 @@ def protein_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: i
 
 
 def image_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: int = 0) -> Path:
-    """Pictures of 8 x 8 pixels: bright left, bright top, or bright middle, in noise."""
+    """Pictures of 8 x 8 pixels: bright left, bright top, or bright middle, in noise; what is bright is in a box."""
     random = np.random.default_rng(seed)
     names = ["left", "middle", "top"]
     labels, images = [names[row % 3] for row in range(rows)], []
@@ -156,9 +157,13 @@ def image_dataset(folder: Path, rows: int = 60, labelled: bool = True, seed: int
         "image": images, "width": sizes, "height": sizes, "channels": pa.array([3] * rows, pa.int32()),
         "label": pa.array(kept, pa.string()), "source": [f"toy.zip:{row}.png" for row in range(rows)],
     }  # fmt: skip
-    return write_dataset(
-        folder, columns, {"modality": "image", "characters": 0, "width": 8, "height": 8, "channels": 3}
-    )
+    profile = {"modality": "image", "characters": 0, "width": 8, "height": 8, "channels": 3}
+    if labelled:
+        sides = {"left": (0, 0, 4, 8), "top": (0, 0, 8, 4), "middle": (2, 2, 4, 4)}
+        boxes = [[dict(zip(("label", "x", "y", "width", "height"), (one, *sides[one]), strict=True))] for one in labels]
+        columns["boxes"] = pa.array(boxes, Boxes.arrow())
+        profile["targets"] = {"boxes": tallied([[one] for one in labels])}
+    return write_dataset(folder, columns, profile)
 
 
 def facts(folder: Path) -> DatasetFacts:

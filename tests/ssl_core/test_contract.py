@@ -52,7 +52,9 @@ class Case:
     def settings(self) -> Modality:
         """The toy's preparation, as the learner wants it."""
         suited = TOYS[self.modality].modality
-        return OBJECTIVES[self.name]().preparation(suited) if self.kind == "pretrain" else suited
+        if self.kind == "pretrain":
+            return OBJECTIVES[self.name]().preparation(suited)
+        return TASKS[self.name](**LEARNERS.get(self.name, {})).reading(suited)
 
     def backbone(self) -> dict[str, Any]:
         """A small encoder that the learner takes."""

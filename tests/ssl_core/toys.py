@@ -34,6 +34,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "mae": {"normalise": False},
     "masked_spectrogram": {"normalise": False},
     "contacts": {"channels": 8, "blocks": 2},
+    "detection": {"size": 8, "head_width": 16},
 }
 """Hyperparameters that toys need, by the learner's name; the rest are the defaults."""
 SHAPES: dict[str, dict[str, Any]] = {"next_token": {"attention": "causal", "embedding_norm": False}}
