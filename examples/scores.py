@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,3 +77,42 @@ def bleu(answers: Sequence[Json], truths: Sequence[Any]) -> float:
 
     wrote, true = [answer["translation"] for answer in answers], [truth["target"] for truth in truths]
     return float(BLEU(lowercase=True).corpus_score(wrote, [true]).score)
+
+
+def box_precision(answers: Sequence[Json], truths: Sequence[Any]) -> float:
+    """COCO's average precision at an overlap of 0.5, the mean over classes, by pycocotools.
+
+    Args:
+        answers: of a detection model.
+        truths: `{"objects": [{"label", "box": [x, y, width, height]}]}` of each picture.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    classes = sorted({each["label"] for truth in truths for each in truth["objects"]})
+    known = _coco([truth["objects"] for truth in truths], classes)
+    found = _coco([[each for each in answer["boxes"] if each["label"] in classes] for answer in answers], classes)
+    with contextlib.redirect_stdout(io.StringIO()):
+        sides = []
+        for listed in (known, found):
+            side = COCO()
+            side.dataset = {
+                "images": [{"id": at} for at in range(len(truths))],
+                "categories": [{"id": at} for at in range(len(classes))], "annotations": listed,
+            }  # fmt: skip
+            side.createIndex()
+            sides.append(side)
+        scorer = COCOeval(*sides, "bbox")
+        scorer.evaluate()
+        scorer.accumulate()
+    precision = scorer.eval["precision"][0, :, :, 0, -1]
+    return float(precision[precision > -1].mean())
+
+
+def _coco(pictures: Sequence[Sequence[Json]], classes: list[str]) -> list[Json]:
+    objects = [(at, each) for at, objects in enumerate(pictures) for each in objects]
+    return [
+        {"id": number, "image_id": at, "category_id": classes.index(each["label"]), "bbox": each["box"],
+         "area": each["box"][2] * each["box"][3], "iscrowd": 0, "score": each.get("score", 1.0)}
+        for number, (at, each) in enumerate(objects, 1)
+    ]  # fmt: skip

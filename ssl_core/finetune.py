@@ -73,16 +73,7 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
     start = _open(order, spec, base, context)
     train_split, validation = _splits(order, spec, start, context)
     torch.manual_seed(spec.seed)
-    encoder = build_encoder(start.backbone, start.facts)
-    if base is not None and spec.initialization == "pretrained":
-        base.load_encoder(encoder)
-    classes = start.source.classes
-    nets = spec.task.build(encoder, classes)
-    if base is not None and spec.initialization == "pretrained":
-        spec.task.adopt(nets, base)
-    if (low := spec.task.low_rank()) is not None:
-        adapt(nets.encoder, low)
-    nets.to(device)
+    nets = _nets(spec, start, base).to(device)
     loader = Loader(
         start.source,
         start.modality,
@@ -115,7 +106,7 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
         spec,
         start.modality,
         start.facts,
-        classes,
+        start.source.classes,
         metrics,
         state.step if state.best is None else state.best_step,
         state.step,
@@ -181,6 +172,20 @@ class _Start:
     tokenizer: Path | None
     backbone: Any
     folder: Path
+
+
+def _nets(spec: FinetuneSpec, start: _Start, base: BaseModel | None) -> Nets:
+    """The encoder with the task's head, with what is taken over of the base model, and adapters where they train."""
+    encoder = build_encoder(start.backbone, start.facts)
+    taken = base if spec.initialization == "pretrained" else None
+    if taken is not None:
+        taken.load_encoder(encoder)
+    nets = spec.task.build(encoder, start.source.classes)
+    if taken is not None:
+        spec.task.adopt(nets, taken)
+    if (low := spec.task.low_rank()) is not None:
+        adapt(nets.encoder, low)
+    return nets
 
 
 def _open(order: RunOrder, spec: FinetuneSpec, base: BaseModel | None, context: RunContext) -> _Start:

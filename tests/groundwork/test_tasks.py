@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import random
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pyarrow.parquet as parquet
 import pytest
+from PIL import Image
 
 from ssl_core import inference
 from tests.groundwork.interchange import dataset, ended
@@ -180,3 +183,63 @@ def test_a_probe_learns_from_the_pool_its_model_was_pretrained_on_and_says_what_
     assert (refused.status_code, refused.json()["error"]["code"], refused.json()["error"]["param"]) == (
         422, "no_pool", "pool",
     )  # fmt: skip
+
+
+def cells(count: int, first: int = 0) -> tuple[bytes, list[bytes]]:
+    """A zip of pictures with COCO's list, one bright square in each, and the files of the pictures."""
+    files, told = [], {"images": [], "annotations": [], "categories": [{"id": 1, "name": "cell"}]}
+    for seed in range(first, first + count):
+        random = np.random.default_rng(seed)
+        pixels = random.integers(0, 80, (48, 64, 3), dtype=np.uint8)
+        x, y = (int(each) for each in random.integers(0, 30, 2))
+        pixels[y : y + 16, x : x + 20] = 220
+        out = io.BytesIO()
+        Image.fromarray(pixels).save(out, "PNG")
+        files.append(out.getvalue())
+        told["images"].append({"id": seed, "file_name": f"{seed}.png", "width": 64, "height": 48})
+        told["annotations"].append({"id": seed, "image_id": seed, "category_id": 1, "bbox": [x, y, 20, 16]})
+    told["annotations"] += [
+        {"id": 9001, "image_id": first, "category_id": 1, "bbox": [70, 0, 5, 5]},
+        {"id": 9002, "image_id": first, "category_id": 1, "bbox": [1, 1, 0, 5]},
+        {"id": 9003, "image_id": 777, "category_id": 1, "bbox": [1, 1, 5, 5]},
+    ]
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("annotations.json", json.dumps(told))
+        for seed, data in enumerate(files, first):
+            archive.writestr(f"images/{seed}.png", data)
+    return made.getvalue(), files
+
+
+def test_objects_are_found_over_http_as_after_download_and_bad_boxes_are_named(
+    client: httpx2.Client, tmp_path: Path
+) -> None:
+    data, files = cells(24)
+    rows = dataset(client, "cells.zip", data)
+    found = client.get(f"/v1/datasets/{rows}").json()
+    assert found["rows"] == 24 and found["bad_rows"] == 3
+    errors = client.get(f"/v1/datasets/{rows}/errors").json()["data"]
+    assert [(each["file"], each["row"]) for each in errors] == [("annotations.json", at) for at in (27, 25, 26)]
+    pool = run(client, type="pretrain", dataset=rows, objective={"name": "simclr"}, **SMALL)["result"]["model"]
+    task = {"name": "detection", "size": 64, "head_width": 32, "least_score": 0.0, "most_boxes": 5}
+    job = run(client, type="finetune", dataset=rows, model=pool, task=task, budget={"steps": 30}, batch_size=8)
+    assert job["status"] == "succeeded", job["error"]
+    assert {"final/ap", "final/ap50", "final/ap75"} <= set(job["result"]["metrics"])
+    names = {each["name"] for each in client.get(f"/v1/jobs/{job['id']}/samples").json()["data"]}
+    assert "boxes_1" in names
+    model = job["result"]["model"]
+    asked = [{"image": "data:image/png;base64," + base64.b64encode(file).decode()} for file in files[:3]]
+    told = client.post("/v1/predictions", json={"model": model, "input": asked}).json()["data"]
+    elsewhere = inference.load(downloaded(client, model, tmp_path / "model")).predict(files[:3])
+    assert [each["boxes"] for each in told] == [each["boxes"] for each in elsewhere]
+    assert all(1 <= len(each["boxes"]) <= 5 for each in told)
+    x, y, wide, high = told[0]["boxes"][0]["box"]
+    assert 0 <= x < x + wide <= 64.01 and 0 <= y < y + high <= 48.01
+    scored = run(client, type="evaluate", model=model, dataset=dataset(client, "other.zip", cells(6, 100)[0]))
+    assert scored["status"] == "succeeded", scored["error"]
+    assert 0 <= scored["result"]["metrics"]["test/ap50"] <= 1
+    predicted = run(client, type="predict", model=model, dataset=rows)
+    assert predicted["status"] == "succeeded", predicted["error"]
+    refused = client.post("/v1/jobs", json={
+        "type": "finetune", "dataset": rows, "task": task, "backbone": "vit-tiny"})  # fmt: skip
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "backbone_mismatch"), refused.text
