@@ -43,6 +43,13 @@ class EvaluateSpec(Value):
     model: ModelId
     dataset: DatasetId
     worst_rows: int = Field(default=50, ge=0, le=1000, description="rows to list whose labels the model likes least")
+    allow_leakage: AllowLeakage = False
+    training_dataset: DatasetId | None = Field(
+        default=None,
+        description="what the model was fine-tuned on, which the rows are compared with; None = as its lineage says, "
+        "while that dataset is still here. Models without a task are compared with nothing",
+    )
+    pool: DatasetId | None = Field(default=None, description="the same of what it was pretrained on")
     metadata: Metadata = Field(default_factory=dict, max_length=16)
     resources: Resources = Resources()
 

@@ -21,7 +21,7 @@ from ssl_core.encoders import build_encoder
 from ssl_core.errors import SpecError
 from ssl_core.evaluation.features import plain_batches
 from ssl_core.export import BaseModel, Card, Finished, finish, open_base
-from ssl_core.leakage import gate
+from ssl_core.leakage import gate, quality
 from ssl_core.learner import Outcome, TrainStep
 from ssl_core.modalities.base import Modality
 from ssl_core.nets import Nets
@@ -70,6 +70,7 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
     spec = spec.model_copy(update={"task": spec.task.settled(base)})
     if not order.checkpoints:  # a run that goes on has passed
         gate.before_finetune(order, spec, context)
+    odd = quality.look(order, spec.dataset, spec.task, context, told=not order.checkpoints)
     start = _open(order, spec, base, context)
     train_split, validation = _splits(order, spec, start, context)
     torch.manual_seed(spec.seed)
@@ -95,7 +96,7 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
     merge(nets.encoder)
     metrics: dict[str, float] = {}
     if outcome.status == "done":
-        metrics = _final(order, spec, start, (train_split, validation), nets, (context, outcome.state.step))
+        metrics = odd | _final(order, spec, start, (train_split, validation), nets, (context, outcome.state.step))
     state = outcome.state
     if outcome.status == "done" and not spec.keep_model:
         with committed(context.workdir / "artifact") as folder:

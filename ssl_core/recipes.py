@@ -139,13 +139,19 @@ def _modality(spec: PretrainSpec | FinetuneSpec, dataset: DatasetFacts, base: Mo
         if base.modality.name != dataset.modality:
             text = f"the model reads {base.modality.name} and this dataset is {dataset.modality}"
             raise SpecError("modality_mismatch", text, "model")
-        if spec.modality is not None and spec.modality != base.modality:
+        read = _read(spec, base.modality)
+        if spec.modality not in (None, base.modality, read):
             text = "leave modality out or send the base model's: its tokenizer and picture size belong to its weights"
             raise SpecError("modality_mismatch", text, "modality")
-        return base.modality
+        return read
     if spec.modality is not None:
-        return spec.modality
+        return _read(spec, spec.modality)
     return _learner(spec).preparation(MODALITIES[dataset.modality].suited(dataset))
+
+
+def _read(spec: PretrainSpec | FinetuneSpec, modality: Modality) -> Modality:
+    """As the task reads with these settings."""
+    return spec.task.reading(modality) if isinstance(spec, FinetuneSpec) else modality
 
 
 def _backbone(spec: PretrainSpec | FinetuneSpec, modality: Modality, base: ModelFacts | None) -> EncoderSpec:

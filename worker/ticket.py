@@ -19,7 +19,7 @@ FilePath = Annotated[
     AfterValidator(_stays_below),
 ]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Role = Literal["dataset", "validation", "test", "pool", "probe", "upload", "model"]
+Role = Literal["dataset", "validation", "test", "pool", "training", "probe", "upload", "model"]
 
 
 class Reply(BaseModel):

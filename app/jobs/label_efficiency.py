@@ -96,10 +96,24 @@ def finish(session: Session, job: Job, done: dict[str, Job]) -> Part:
                         minutes=round(spent, 4), job=part.id)
         )  # fmt: skip
     facts = {
+        **_odd(spec, done),
         "Pretrained model": spec.model, "Labelled rows": spec.dataset, "Test rows": spec.test_dataset,
         "Task": spec.task.name, "Job": job.id,
     }  # fmt: skip
     return Part(parts.LAST, ReportSpec(title="Label efficiency", metric=metric, points=points, facts=facts), [])
+
+
+_ODD = {"imbalance": "Largest class by smallest", "flat_rows": "Rows with nothing in them",
+        "twins": "Alike, with two labels"}  # fmt: skip
+
+
+def _odd(spec: LabelEfficiencySpec, done: dict[str, Job]) -> dict[str, str]:
+    """What the trainings found odd about the labelled rows, and whether leaks were let through."""
+    metrics: dict[str, float] = {}
+    for part in done.values():
+        metrics |= (part.result or {}).get("metrics", {})
+    told = {words: f"{metrics[f'data/{name}']:g}" for name, words in _ODD.items() if f"data/{name}" in metrics}
+    return {**told, "Leaks": "allowed" if spec.allow_leakage else "none"}
 
 
 def _points(spec: LabelEfficiencySpec) -> Iterator[tuple[Arm, int | None, int]]:

@@ -145,6 +145,21 @@ def check_classes(held_out: TargetFacts, known: list[str], param: str) -> None:
         raise Unprocessable("unknown_classes", message, param)
 
 
+def evaluation(session: Session, project_id: str, spec: EvaluateSpec) -> EvaluateSpec:
+    """The spec with what its model learned from, of the datasets that are still here; of a model with a task."""
+    config = models.config_of(session, spec.model)
+    modality = str(config["modality"]["name"])
+    named = {"training_dataset": spec.training_dataset, "pool": spec.pool}
+    for param, dataset in named.items():
+        if dataset is not None and datasets.facts(session, project_id, dataset, param).modality != modality:
+            raise Unprocessable("modality_mismatch", f"{dataset} is not of {modality}, which the model reads.", param)
+    if config.get("task") is None:
+        return spec.model_copy(update=dict.fromkeys(named))
+    found = learned_from(session, project_id, spec.model, modality)
+    lineage = {"training_dataset": found.get("training"), "pool": found.get("pool")}
+    return spec.model_copy(update={param: dataset or lineage[param] for param, dataset in named.items()})
+
+
 def evaluation_inputs(session: Session, project_id: str, spec: EvaluateSpec) -> list[InputRef]:
     """What an evaluation reads: a model and a dataset of its modality; labelled, in its classes, if it has a task."""
     models.facts(session, project_id, spec.model, "model")
@@ -157,7 +172,9 @@ def evaluation_inputs(session: Session, project_id: str, spec: EvaluateSpec) -> 
         found = check_labelled(session, project_id, (spec.dataset, "dataset"), modality, task)
         check_classes(found, list(config.get("classes", [])), "dataset")
     digest = models.digest_and_files(session, spec.model)[0]
-    return [InputRef("model", spec.model, digest), dataset_input(session, "dataset", spec.dataset)]
+    inputs = [InputRef("model", spec.model, digest), dataset_input(session, "dataset", spec.dataset)]
+    known: tuple[tuple[service.Role, str | None], ...] = (("training", spec.training_dataset), ("pool", spec.pool))
+    return [*inputs, *(dataset_input(session, role, dataset) for role, dataset in known if dataset is not None)]
 
 
 def row_inputs(session: Session, project_id: str, spec: PredictSpec | EmbedSpec) -> list[InputRef]:

@@ -19,7 +19,7 @@ from app.jobs.states import LIVE, Status
 from app.jobs.tables import PARTS, Job, JobInput, Outbox
 from ssl_core.spec import AnySpec, LabelEfficiencySpec
 
-Role = Literal["dataset", "validation", "test", "pool", "probe", "upload", "model"]
+Role = Literal["dataset", "validation", "test", "pool", "training", "probe", "upload", "model"]
 
 
 @dataclass(frozen=True)

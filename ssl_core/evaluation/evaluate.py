@@ -21,6 +21,7 @@ from ssl_core.durable import committed, write_json
 from ssl_core.errors import SpecError
 from ssl_core.evaluation import pretext
 from ssl_core.evaluation_spec import EvaluateSpec
+from ssl_core.leakage import gate, quality
 from ssl_core.scoring import Split, labelled, predictions, show_confusion, show_samples
 from ssl_core.spec import RunOrder
 from ssl_core.tasks.base import Task
@@ -39,13 +40,15 @@ def run(order: RunOrder, spec: EvaluateSpec, context: RunContext) -> dict[str, A
     context.emit("stage", stage="preparing")
     if json.loads((Path(order.model) / "config.json").read_text(encoding="utf-8")).get("task") is None:
         return pretext.run(order, spec, context)
+    gate.before_evaluation(order, spec, context)
     model = inference.load(Path(order.model), str(distributed.device()))
     task, nets = model.check_task(), model.nets
+    odd = quality.look(order, spec.dataset, task, context)
     split = _split(model, task, order, spec, context)
     context.emit("stage", stage="evaluating")
     nets.eval()
     outputs, truth = predictions(task, nets, split), split.truth()
-    metrics = {f"test/{name}": value for name, value in sorted(task.metrics(outputs, truth).items())}
+    metrics = {f"test/{name}": value for name, value in sorted(task.metrics(outputs, truth).items())} | odd
     context.emit("metrics", step=0, values=metrics)
     calls = task.calls(outputs, truth)
     table: list[dict[str, Any]] = []

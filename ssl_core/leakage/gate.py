@@ -13,6 +13,7 @@ from ssl_core.data import rows
 from ssl_core.data.cache import kept
 from ssl_core.durable import write_json
 from ssl_core.errors import DataError
+from ssl_core.evaluation_spec import EvaluateSpec
 from ssl_core.leakage.join import pairs
 from ssl_core.leakage.signatures import contents, digest, signatures
 from ssl_core.spec import BaselineSpec, FinetuneSpec, RunOrder
@@ -73,6 +74,13 @@ def before_finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) ->
     if spec.test_dataset is not None:
         known += [Side("pretraining", spec.pool)] if spec.pool is not None else []
         check(order, Side("test_dataset", spec.test_dataset), known, spec.allow_leakage, context)
+
+
+def before_evaluation(order: RunOrder, spec: EvaluateSpec, context: RunContext) -> None:
+    """Rows to be scored against what the model learned from, as far as that is still here."""
+    named = {"training": spec.training_dataset, "pretraining": spec.pool}
+    known = [Side(role, dataset) for role, dataset in named.items() if dataset is not None]
+    check(order, Side("dataset", spec.dataset), known, spec.allow_leakage, context)
 
 
 def before_baseline(order: RunOrder, spec: BaselineSpec, context: RunContext) -> None:

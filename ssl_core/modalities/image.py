@@ -170,11 +170,11 @@ class ImageModality(Modality):
         return BACKBONES[f"image-{names[size]}"]
 
     def check(self, backbone: EncoderSpec, dataset: DatasetFacts) -> None:
-        """Pictures are cut to the square, never blown up to it, and patches fill it."""
+        """Pictures are cut to the square, never blown up to it (squeezed ones may be), and patches fill it."""
         from ssl_core.backbones import patch_grid
 
         smallest = min(dataset.width, dataset.height)
-        if smallest and self.size > smallest:
+        if smallest and self.size > smallest and self.fit == "crop":
             found = f"{dataset.width} x {dataset.height}"
             text = f"modality.size {self.size} is larger than the pictures ({found}); at most {smallest} fits"
             raise SpecError("infeasible_config", text, "modality.size")

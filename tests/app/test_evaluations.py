@@ -90,3 +90,26 @@ def test_vectors_of_the_first_token_need_an_encoder_of_tokens(api: Api, tmp_path
     dataset = ready_dataset(api.platform, api.project_id, modality="image")
     status, told = asked(api, "embed", model, dataset, pooling="cls")
     assert (status, told["error"]["code"], told["error"]["param"]) == (422, "unsupported_pooling", "pooling")
+
+
+def test_an_evaluation_takes_along_what_its_model_learned_from(api: Api, tmp_path: Path) -> None:
+    from app.models.tables import Model
+    from app.platform import session_scope
+
+    pool, rows, other = (ready_dataset(api.platform, api.project_id, name) for name in (b"pool", b"rows", b"other"))
+    model = registered.model(api.platform, api.project_id, text_model(tmp_path / "m", task=True))
+    with session_scope(api.platform) as session:
+        known = [{"id": pool, "role": "pool", "digest": "0"}, {"id": rows, "role": "dataset", "digest": "1"}]
+        row = session.get_one(Model, model)
+        row.lineage = {**row.lineage, "datasets": known}
+        classes = list(row.config["classes"])
+    test = ready_dataset(api.platform, api.project_id, b"test", classes=classes)
+    status, job = evaluate(api, model, test)
+    assert status == 201, job
+    spec = job["resolved_spec"]
+    assert (spec["training_dataset"], spec["pool"], spec["allow_leakage"]) == (rows, pool, False)
+    status, job = asked(api, "evaluate", model, test, pool=other)
+    assert (job["resolved_spec"]["training_dataset"], job["resolved_spec"]["pool"]) == (rows, other)
+    pictures = ready_dataset(api.platform, api.project_id, b"pictures", modality="image")
+    status, told = asked(api, "evaluate", model, test, training_dataset=pictures)
+    assert (status, told["error"]["code"], told["error"]["param"]) == (422, "modality_mismatch", "training_dataset")

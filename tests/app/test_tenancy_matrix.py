@@ -17,7 +17,7 @@ from tests.app.jobs_world import Worker, bearer, pretrain_body, ready_dataset
 from tests.model_folders import text_model
 
 VARYING = {"x-request-id", "date"}
-IDS_IN_BODIES = {"dataset", "validation_dataset", "test_dataset", "model", "pool", "public_model"}
+IDS_IN_BODIES = {"dataset", "validation_dataset", "test_dataset", "training_dataset", "model", "pool", "public_model"}
 
 
 @dataclass
@@ -185,6 +185,8 @@ def references(world: World, ids: dict[str, str]) -> dict[str, tuple[str, dict[s
         "finetune model": ("/v1/jobs", {**tune, "model": model}, model),
         "test_dataset": ("/v1/jobs", {**tune, "test_dataset": dataset}, dataset),
         "evaluate dataset": ("/v1/jobs", {**judge, "dataset": dataset}, dataset),
+        "evaluate training_dataset": ("/v1/jobs", {**judge, "training_dataset": dataset}, dataset),
+        "evaluate pool": ("/v1/jobs", {**judge, "pool": dataset}, dataset),
         "evaluate model": ("/v1/jobs", {**judge, "model": model}, model),
         "predict dataset": ("/v1/jobs", {**judge, "type": "predict", "dataset": dataset}, dataset),
         "predict model": ("/v1/jobs", {**judge, "type": "predict", "model": model}, model),

@@ -229,3 +229,18 @@ def test_a_cpu_job_trains_in_what_the_workers_are_faster_with_unless_it_says_oth
     assert resolve(spec, TEXT, cpu_precision="bf16").precision == "bf16"  # type: ignore[type-var]
     told = spec.model_copy(update={"precision": "fp32"})
     assert resolve(told, TEXT, cpu_precision="bf16").precision == "fp32"  # type: ignore[type-var]
+
+
+def test_a_detector_reads_whole_pictures_of_its_own_size_from_a_model_that_did_not() -> None:
+    pictures = DatasetFacts(
+        id="ds_x", modality="image", rows=40, width=640, height=480, channels=3,
+        targets={"boxes": {"rows": 40, "classes": ["cell"], "class_counts": {"cell": 90}}},
+    )  # fmt: skip
+    base = ModelFacts(id="mdl_x", modality=ImageModality(size=32), backbone=BACKBONES["image-convnet"])
+    spec = parse(type="finetune", dataset="ds_x", model="mdl_x", task={"name": "detection", "size": 256})
+    found = resolve(spec, pictures, base)
+    assert isinstance(found.modality, ImageModality)
+    assert (found.modality.size, found.modality.fit) == (256, "stretch")
+    assert resolve(found, pictures, base) == found
+    small = parse(type="finetune", dataset="ds_x", model="mdl_x", task={"name": "detection", "size": 64})
+    assert estimate(found, pictures).memory_bytes > 1.5 * estimate(resolve(small, pictures, base), pictures).memory_bytes

@@ -13,6 +13,7 @@ from sklearn.metrics import classification_report
 
 from ssl_core.context import MemoryContext
 from ssl_core.durable import fault_of
+from ssl_core.errors import DataError
 from ssl_core.evaluation.evaluate import class_table
 from ssl_core.run import execute
 from ssl_core.spec import JOB_SPEC, RunOrder
@@ -93,6 +94,19 @@ def test_an_evaluation_says_what_the_run_said_and_where_to_look(tmp_path: Path, 
     assert told["worst"][0]["row"] == least["row"]
     assert told["worst"][0]["source"] == f"toy.csv:{least['row']}"
     assert any(event["type"] == "sample" for event in context.events), "the confusion matrix"
+
+
+def test_rows_that_the_model_learned_from_are_not_scored_unless_that_is_allowed(
+    tmp_path: Path, data: dict[str, Path]
+) -> None:
+    run(tmp_path / "run", finetune(), data)
+    spec = {"type": "evaluate", "model": "mdl_a", "dataset": "ds_rows", "training_dataset": "ds_rows"}
+    with pytest.raises(DataError, match="rows of dataset are among what the model learns from") as caught:
+        run(tmp_path / "no", spec, data, model=str(tmp_path / "run/artifact"))
+    assert (caught.value.code, caught.value.param) == ("leakage", "dataset")
+    found, context = run(tmp_path / "yes", {**spec, "allow_leakage": True}, data, model=str(tmp_path / "run/artifact"))
+    assert found["status"] == "succeeded"
+    assert "leakage" in {event["code"] for event in context.events if event["type"] == "message"}
 
 
 def _label(folder: Path, row: int) -> str:
