@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from ssl_core.batch import Batch
     from ssl_core.evaluation.samples import Show
 
-_SIDE = 1000.0
-"""Pixels that boxes without a picture's size are counted in: COCO's areas matter to no score here."""
 _SHOWN_SCORE = 0.3
 
 
@@ -26,6 +25,35 @@ def average_precisions(outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor
         outputs: `boxes` (N, K, 4) corners as shares, `scores` and `kinds` (N, K); -1 and NaN behind them.
         truth: `boxes` (N, L, 4), `kinds` (N, L), `sizes` (N, 2).
     """
+    precision = _precisions(outputs, truth)
+    if precision is None:
+        return {"ap": 0.0, "ap50": 0.0, "ap75": 0.0}
+    return {name: _mean(part) or 0.0 for name, part in _parts(precision).items()}
+
+
+def each_class(
+    outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor], classes: list[str]
+) -> list[dict[str, Any]]:
+    """`class`, `objects` and the three precisions of each class, null where it has no object. Arguments as before."""
+    counts = torch.bincount(truth["kinds"][truth["kinds"] >= 0], minlength=len(classes)).tolist()
+    precision = _precisions(outputs, truth)
+    present = [at for at, count in enumerate(counts) if count]
+    rows: list[dict[str, Any]] = []
+    for at, name in enumerate(classes):
+        scores: dict[str, float | None] = dict.fromkeys(("ap", "ap50", "ap75"))
+        if precision is not None and at in present:
+            place = present.index(at)
+            scores = {key: _mean(part) for key, part in _parts(precision[:, :, place : place + 1]).items()}
+        rows.append({"class": name, "objects": counts[at], **scores})
+    return rows
+
+
+def _parts(precision: Any) -> dict[str, Any]:
+    return {"ap": precision, "ap50": precision[0], "ap75": precision[5]}
+
+
+def _precisions(outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> Any:
+    """(overlaps, recalls, classes that occur), -1 where nothing counts; None without any object."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -33,32 +61,29 @@ def average_precisions(outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor
     known = _listed(truth["boxes"].double() * sizes, truth["kinds"])
     found = _listed(outputs["boxes"].double() * sizes, outputs["kinds"], outputs["scores"])
     if not known:
-        return {"ap": 0.0, "ap50": 0.0, "ap75": 0.0}
+        return None
     classes = sorted({each["category_id"] for each in known})
+    pictures = [{"id": at + 1} for at in range(len(truth["kinds"]))]
+    told = {"images": pictures, "categories": [{"id": at} for at in classes]}
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its table
-        whole = COCO()
-        whole.dataset = {
-            "images": [{"id": at + 1} for at in range(len(truth["kinds"]))],
-            "categories": [{"id": each} for each in classes],
-            "annotations": [{"id": at + 1, "iscrowd": 0, **each} for at, each in enumerate(known)],
-        }
-        whole.createIndex()
-        told = COCO()
-        told.dataset = {
-            **whole.dataset, "annotations": [{"id": at + 1, "iscrowd": 0, **each} for at, each in enumerate(found)]
-        }  # fmt: skip
-        told.createIndex()
-        scorer = COCOeval(whole, told, "bbox")
+        sides = []
+        for listed in (known, found):
+            side = COCO()
+            side.dataset = {
+                **told, "annotations": [{"id": at + 1, "iscrowd": 0, **each} for at, each in enumerate(listed)]
+            }  # fmt: skip
+            side.createIndex()
+            sides.append(side)
+        scorer = COCOeval(*sides, "bbox")
         scorer.evaluate()
         scorer.accumulate()
     # (overlaps, recalls, classes, areas, most detections); all areas, 100 detections.
-    precision = scorer.eval["precision"][:, :, :, 0, -1]
-    return {"ap": _mean(precision), "ap50": _mean(precision[0]), "ap75": _mean(precision[5])}
+    return scorer.eval["precision"][:, :, :, 0, -1]
 
 
-def _mean(precision: Any) -> float:
+def _mean(precision: Any) -> float | None:
     real = precision[precision > -1]
-    return float(np.mean(real)) if real.size else 0.0
+    return float(np.mean(real)) if real.size else None
 
 
 def _listed(boxes: Tensor, kinds: Tensor, scores: Tensor | None = None) -> list[dict[str, Any]]:

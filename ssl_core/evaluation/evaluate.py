@@ -51,7 +51,7 @@ def run(order: RunOrder, spec: EvaluateSpec, context: RunContext) -> dict[str, A
     metrics = {f"test/{name}": value for name, value in sorted(task.metrics(outputs, truth).items())} | odd
     context.emit("metrics", step=0, values=metrics)
     calls = task.calls(outputs, truth)
-    table: list[dict[str, Any]] = []
+    table = task.by_class(outputs, truth, split.source.classes)
     if calls is not None:
         show_confusion(calls, split.source.classes, context, 0)
         table = class_table(*calls, split.source.classes)

@@ -176,6 +176,14 @@ class Task(Value):
         Arguments as for `metrics`."""
         return None
 
+    def by_class(
+        self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor], classes: list[str]
+    ) -> list[dict[str, Any]]:
+        """A row for each class in an evaluation, `class` first, where `calls` do not tell it; here: none.
+
+        Arguments as for `metrics`."""
+        return []
+
     def likelihood(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> Tensor | None:
         """(N,) probability of each sample's own label, the mean where it has several; None where there is none.
 

@@ -120,6 +120,14 @@ class Detection(Task):
 
         return average_precisions(outputs, truth)
 
+    def by_class(
+        self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor], classes: list[str]
+    ) -> list[dict[str, Any]]:
+        """`objects`, `ap`, `ap50` and `ap75` of each class; null where it has no object."""
+        from ssl_core.evaluation.detection_scores import each_class
+
+        return each_class(outputs, truth, classes)
+
     def marked(self, outputs: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Sizes of the pictures."""
         return {"sizes": truth["sizes"]}

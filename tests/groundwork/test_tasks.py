@@ -238,6 +238,8 @@ def test_objects_are_found_over_http_as_after_download_and_bad_boxes_are_named(
     scored = run(client, type="evaluate", model=model, dataset=dataset(client, "other.zip", cells(6, 100)[0]))
     assert scored["status"] == "succeeded", scored["error"]
     assert 0 <= scored["result"]["metrics"]["test/ap50"] <= 1
+    (row,) = client.get(f"/v1/jobs/{scored['id']}/files/evaluation.json").json()["classes"]
+    assert (row["class"], row["objects"]) == ("cell", 6) and row["ap50"] == scored["result"]["metrics"]["test/ap50"]
     predicted = run(client, type="predict", model=model, dataset=rows)
     assert predicted["status"] == "succeeded", predicted["error"]
     refused = client.post("/v1/jobs", json={

@@ -167,6 +167,18 @@ def test_ap50_is_the_area_under_the_curve_of_precision() -> None:
     assert scores["ap50"] == pytest.approx(expected)
 
 
+def test_each_class_has_its_own_precision_and_the_mean_is_the_whole() -> None:
+    boxes, kinds = (drawn(12, 7) / 40).view(3, 4, 4), torch.tensor([[0, 2, 0, -1]] * 3)
+    outputs = {"boxes": boxes.clone(), "kinds": kinds, "scores": torch.rand(3, 4)}
+    outputs["boxes"][:, 1] += 0.5  # the others are found where they are not
+    table = Detection().by_class(outputs, truth_of(boxes, kinds), ["cat", "dog", "owl"])
+    assert [(row["class"], row["objects"], row["ap50"]) for row in table] == [
+        ("cat", 6, 1.0), ("dog", 0, None), ("owl", 3, 0.0)]  # fmt: skip
+    assert average_precisions(outputs, truth_of(boxes, kinds))["ap50"] == 0.5
+    nothing = truth_of(boxes, torch.full_like(kinds, -1))
+    assert [row["ap"] for row in Detection().by_class(outputs, nothing, ["cat"])] == [None]
+
+
 def test_boxes_go_along_with_their_pictures() -> None:
     side, rows = 64, 40
     boxes = torch.tensor([0.25, 0.375, 0.5, 0.75]).repeat(rows, 1, 1)
