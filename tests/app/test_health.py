@@ -93,7 +93,7 @@ def test_a_locked_sqlite_file_lets_reads_through_and_answers_writes_with_503(api
     try:
         began = time.monotonic()
         assert api.client.get("/v1/projects").status_code == 200
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 4, "a read that waits for the lock takes five seconds"
         answer = api.client.post("/v1/projects", json={"name": "a"})
         assert answer.status_code == 503 and answer.json()["error"]["code"] == "database_unavailable"
         assert "locked" not in answer.text

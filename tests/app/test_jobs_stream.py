@@ -94,7 +94,7 @@ def test_many_streams_hear_of_a_change_at_once_and_hold_no_connection(live_api: 
     ready.wait()
     began = time.monotonic()
     assert live_api.client.get(f"/v1/jobs/{job}").status_code == 200
-    assert time.monotonic() - began < 3, "polls are not in the way of waiting streams"
+    assert time.monotonic() - began < 10, "polls are not in the way of waiting streams"
     began = time.monotonic()
     assert live_api.client.post(f"/v1/jobs/{job}/cancel").status_code == 202
     for thread in threads:

@@ -90,7 +90,7 @@ def test_a_create_with_a_dead_broker_still_answers_201_and_is_rung_later(
         dataset = ready_dataset(api.platform, api.project_id)
         began = time.monotonic()
         reply = api.client.post("/v1/jobs", json=pretrain_body(dataset))
-        assert reply.status_code == 201 and time.monotonic() - began < 2
+        assert reply.status_code == 201 and time.monotonic() - began < 10
         valkey.start()
         job = reply.json()["id"]
         assert [job] in [body[0] for body in _until(lambda: messages(valkey.url), job)]

@@ -74,7 +74,7 @@ def test_a_read_does_not_wait_for_a_writer(everywhere: Platform) -> None:
         began = time.monotonic()
         with read_scope(everywhere) as reader:
             assert reader.get_one(Project, "proj_1").name == "before"
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 4, "one that waits takes five seconds"
 
 
 def test_the_database_tells_the_time(everywhere: Platform) -> None:

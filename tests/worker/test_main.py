@@ -70,7 +70,7 @@ def test_sigterm_of_an_idle_worker_exits_0_quickly(door: StandIn, spawn: Spawn) 
     eventually(worker.alive.exists)
     began = time.monotonic()
     assert worker.terminate() == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 def test_a_bell_starts_the_job_at_once(door: StandIn, spawn: Spawn, valkey: Valkey) -> None:
