@@ -22,7 +22,8 @@ from pathlib import Path
 from rich.table import Table
 
 from examples.arms import Bench, bars
-from examples.few_labels import EXPERIMENTS, Experiment, pretrained
+from examples.experiments import EXPERIMENTS, Experiment
+from examples.few_labels import pretrained
 from examples.server import add_server_options, command, server_of
 from groundwork.client import Client, Json
 

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_core.heads import Classifier
+from ssl_core.encoders.base import Encoder
+from ssl_core.encoders.dual import Dual
+from ssl_core.heads import Classifier, FinetunedNets, FrozenNets
 from ssl_core.nets import Nets
 
 TEMPERATURE = 0.07
@@ -69,6 +71,18 @@ def neighbours_of(nets: Nets) -> Neighbours:
     if not isinstance(head, Neighbours):
         raise TypeError("these nets remember no samples")
     return head
+
+
+def class_nets(encoder: Encoder, classes: int, mode: str, neighbours: int, dropout: float) -> Nets:
+    """An encoder with what calls classes in that mode of a task; `neighbours` and `dropout` are the task's."""
+    if mode == "knn":
+        return FrozenNets(encoder, neighbours=Neighbours(neighbours, encoder.embed_dim, classes))
+    head = Classifier(encoder.embed_dim, classes, dropout)
+    if mode == "linear_probe":
+        return FrozenNets(encoder, classifier=head)
+    if isinstance(encoder, Dual):
+        encoder.pictures_only()
+    return FinetunedNets(encoder, classifier=head)
 
 
 class Head(NamedTuple):

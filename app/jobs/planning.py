@@ -61,6 +61,7 @@ def plan(session: Session, project_id: str, spec: TrainedSpec, cpu: Literal["fp3
             inputs.append(dataset_input(session, "pool", spec.pool))
     if spec.model is not None:
         inputs.append(InputRef("model", spec.model, models.digest_and_files(session, spec.model)[0]))
+    # Twice the same line: the type of what is resolved follows from the type of the spec.
     if isinstance(spec, PretrainSpec):
         return Resolved(in_our_words(lambda: resolve(spec, dataset, base, cpu_precision=cpu)), dataset, inputs)
     return Resolved(in_our_words(lambda: resolve(spec, dataset, base, cpu_precision=cpu)), dataset, inputs)
@@ -147,6 +148,7 @@ def check_classes(held_out: TargetFacts, known: list[str], param: str) -> None:
 
 def evaluation(session: Session, project_id: str, spec: EvaluateSpec) -> EvaluateSpec:
     """The spec with what its model learned from, of the datasets that are still here; of a model with a task."""
+    models.facts(session, project_id, spec.model, "model")
     config = models.config_of(session, spec.model)
     modality = str(config["modality"]["name"])
     named = {"training_dataset": spec.training_dataset, "pool": spec.pool}
@@ -161,8 +163,8 @@ def evaluation(session: Session, project_id: str, spec: EvaluateSpec) -> Evaluat
 
 
 def evaluation_inputs(session: Session, project_id: str, spec: EvaluateSpec) -> list[InputRef]:
-    """What an evaluation reads: a model and a dataset of its modality; labelled, in its classes, if it has a task."""
-    models.facts(session, project_id, spec.model, "model")
+    """What an evaluation that `evaluation` completed reads: a model and a dataset of its modality; labelled, in its
+    classes, if it has a task."""
     config = models.config_of(session, spec.model)
     modality = str(config["modality"]["name"])
     if config.get("task") is None:

@@ -57,7 +57,6 @@ def create(session: Session, settings: Settings, project_id: str, spec: UserSpec
         inputs = [InputRef("model", spec.model, models.digest_and_files(session, spec.model)[0])]
         return service.enqueue(session, project_id=project_id, spec=spec, inputs=inputs, sent=sent.body)
     if isinstance(spec, EvaluateSpec):
-        models.facts(session, project_id, spec.model, "model")
         spec = planning.evaluation(session, project_id, spec)
         inputs = planning.evaluation_inputs(session, project_id, spec)
         return service.enqueue(session, project_id=project_id, spec=spec, inputs=inputs, sent=sent.body)

@@ -81,18 +81,9 @@ class Classification(Task):
 
         Of pairs the picture is classified: its tower alone is trained.
         """
-        from ssl_core.answer_heads import Neighbours
-        from ssl_core.encoders.dual import Dual
-        from ssl_core.heads import Classifier, FinetunedNets, FrozenNets
+        from ssl_core.answer_heads import class_nets
 
-        if self.mode == "knn":
-            return FrozenNets(encoder, neighbours=Neighbours(self.neighbours, encoder.embed_dim, len(classes)))
-        head = Classifier(encoder.embed_dim, len(classes), self.head_dropout)
-        if self.mode == "linear_probe":
-            return FrozenNets(encoder, classifier=head)
-        if isinstance(encoder, Dual):
-            encoder.pictures_only()
-        return FinetunedNets(encoder, classifier=head)
+        return class_nets(encoder, len(classes), self.mode, self.neighbours, self.head_dropout)
 
     def low_rank(self) -> LowRank | None:
         """Of mode `lora`."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +14,10 @@ import pytest
 pytest.importorskip("transformers")
 
 from tests.groundwork.interchange import dataset, ended, sent
-from tests.groundwork.serving import Served
 from tests.ssl_core.interop.folders import bert_folder, zipped
 
 pytestmark = pytest.mark.slow
 SMALL = {"budget": {"steps": 2}, "batch_size": 8}
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    served = Served(tmp_path_factory.mktemp("gw") / "data").ready()
-    try:
-        headers = {"Authorization": f"Bearer {re.findall(r'gw_[A-Za-z0-9_]+', served.printed())[0]}"}
-        with httpx2.Client(base_url=served.state()["url"], headers=headers, timeout=60) as opened:
-            yield opened
-    finally:
-        served.process.terminate()
-        served.process.wait(30)
 
 
 ROWS = [{"text": f"word{at} word{at + 30} word{at % 7}", "label": "ab"[at % 2]} for at in range(40)]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -16,22 +14,9 @@ import torch
 pytest.importorskip("transformers")
 
 from tests.groundwork.interchange import ended, sent
-from tests.groundwork.serving import Served
 from tests.ssl_core.interop.folders import bert_folder, rewritten, zipped
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    served = Served(tmp_path_factory.mktemp("gw") / "data").ready()
-    try:
-        headers = {"Authorization": f"Bearer {re.findall(r'gw_[A-Za-z0-9_]+', served.printed())[0]}"}
-        with httpx2.Client(base_url=served.state()["url"], headers=headers, timeout=60) as opened:
-            yield opened
-    finally:
-        served.process.terminate()
-        served.process.wait(30)
 
 
 def test_a_public_model_comes_in_serves_and_goes_out_again(client: httpx2.Client, tmp_path: Path) -> None:

@@ -6,11 +6,9 @@ import base64
 import io
 import json
 import random
-import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from PIL import Image
 
 from ssl_core import inference
 from tests.groundwork.interchange import dataset, ended
-from tests.groundwork.serving import Served
 
 pytestmark = pytest.mark.slow
 SMALL = {"budget": {"steps": 6}, "batch_size": 8}
@@ -30,18 +27,6 @@ WORDS = [
     "bread", "oven", "salt", "flour", "butter", "sugar", "wind", "harbour", "mast", "rope", "tide", "anchor", "rose",
     "soil", "spade", "seed", "hedge",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    served = Served(tmp_path_factory.mktemp("gw") / "data").ready()
-    try:
-        headers = {"Authorization": f"Bearer {re.findall(r'gw_[A-Za-z0-9_]+', served.printed())[0]}"}
-        with httpx2.Client(base_url=served.state()["url"], headers=headers, timeout=60) as opened:
-            yield opened
-    finally:
-        served.process.terminate()
-        served.process.wait(30)
 
 
 def lines(rows: list[dict[str, Any]]) -> bytes:
