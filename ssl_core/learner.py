@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -57,11 +58,16 @@ class Outcome:
 
 
 class TrainStep(nn.Module):
-    """What DDP wraps: calling the loss past the wrapper would skip the gradient sync without a word."""
+    """What DDP wraps: calling the loss past the wrapper would skip the gradient sync without a word.
+
+    Attributes:
+        compiled: stands in for the learner's loss (`ssl_core.compiled`).
+    """
 
     def __init__(self, learner: Learner, nets: Nets) -> None:
         super().__init__()
         self.learner, self.nets = learner, nets
+        self.compiled: Callable[[Nets, Batch], dict[str, Tensor]] | None = None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return self.learner.loss(self.nets, batch)
+        return (self.compiled or self.learner.loss)(self.nets, batch)

@@ -79,6 +79,8 @@ def resolve(
     if spec.precision is None:
         fastest: Literal["fp32", "bf16"] = "bf16" if spec.resources.queue == "gpu" else cpu_precision
         spec = spec.model_copy(update={"precision": fastest})
+    if spec.compile is None:
+        spec = spec.model_copy(update={"compile": spec.resources.queue == "gpu"})
     learner = _check_modality(spec, dataset)
     modality = _modality(spec, dataset, base)
     backbone = _backbone(spec, modality, base)

@@ -51,6 +51,11 @@ class Training(Value):
     optimizer: OptimizerSpec = OptimizerSpec()
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["fp32", "bf16"] | None = None
+    compile: bool | None = Field(
+        default=None,
+        description="train through torch.compile: about a minute of compiling for quicker steps, and other random "
+        "numbers than without; None = on GPUs only",
+    )
     validation_fraction: float | None = Field(default=None, ge=0, le=0.5)
     checkpoint_every_steps: int | None = Field(
         default=None, ge=1, description="None = about once a minute of training"
@@ -205,6 +210,7 @@ class TrainPlan(Value):
     learning_rate: float
     seed: int
     precision: Literal["fp32", "bf16"]
+    compile: bool
     validation_fraction: float
     checkpoint_every_steps: int | None
     patience: int | None
@@ -230,6 +236,7 @@ class TrainPlan(Value):
             learning_rate=rate,
             seed=spec.seed,
             precision=spec.precision,
+            compile=bool(spec.compile),
             validation_fraction=spec.validation_fraction,
             checkpoint_every_steps=spec.checkpoint_every_steps,
             patience=getattr(spec, "patience", None),

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from ssl_core import checkpoint, distributed
+from ssl_core.batch import Batch
 from ssl_core.checkpoint import TrainState
+from ssl_core.compiled import compile_loss
 from ssl_core.context import RunContext, StopReason
 from ssl_core.data.loader import Loader, Prefetch
 from ssl_core.errors import NonFiniteError, OutOfMemoryError
@@ -82,7 +84,7 @@ class _Loop:
     ) -> None:
         self.learner, self.nets, self.loader, self.plan = step.learner, step.nets, loader, plan
         self.context, self.evaluation = context, evaluation
-        self.device = next(self.nets.parameters()).device
+        self.step, self.device = step, next(self.nets.parameters()).device
         self.optimizer = build_optimizer(self.nets, plan.optimizer, plan.learning_rate)
         self.step_module = distributed.wrap(step)
         self.meter = Meter(self.device, loader.tokens_per_step() / loader.batch_size)
@@ -109,7 +111,8 @@ class _Loop:
         self.fault = Fault(first_attempt=resume is None)
         self.stopwatch = Stopwatch()
         self.lap = (self.state.step, self.state.elapsed)
-        self._measure_machine()
+        if not self._finished():
+            self._measure_machine()
         self.slices = self.loader.ahead(self.state.step)
         if resume is not None:
             checkpoint.restore_rng(resume, distributed.rank())
@@ -340,11 +343,21 @@ class _Loop:
             self.logbook.message("schedule_refitted", text)
 
     def _measure_machine(self) -> None:
-        """FLOPs of a step and of the device, for `throughput/mfu`; costs one forward pass."""
-        if self._finished():
-            return
+        """FLOPs of a step and of the device, for `throughput/mfu`, at the cost of a forward pass; then compile it."""
         self.nets.eval()
         batch = self.loader.batch(self.loader.read(self.state.step), self.device)
         with self._precision():
             self.meter.flops = step_flops(lambda: self.learner.loss(self.nets, batch)) * distributed.world_size()
         self.meter.peak = peak_flops(self.device, self.plan.precision) * distributed.world_size()
+        if self.plan.compile:
+            self._compile(batch)
+
+    def _compile(self, batch: Batch) -> None:
+        self.nets.train()
+        started = time.monotonic()
+        refused = compile_loss(self.step, batch, self._precision())
+        if refused is None:
+            self.logbook.message("compiled", f"the step was compiled in {time.monotonic() - started:.0f} s")
+        else:
+            text = f"the step runs uncompiled, as torch.compile refused it: {refused[:300]}"
+            self.logbook.message_once("compile_refused", text)

@@ -43,7 +43,8 @@ def plan(**fields: Any) -> TrainPlan:
     return TrainPlan.model_validate(
         {
             "budget": Budget(steps=12), "batch_size": 8, "optimizer": OptimizerSpec(), "learning_rate": 1e-3, "seed": 1,
-            "precision": "fp32", "validation_fraction": 0.0, "checkpoint_every_steps": None, "patience": None, **fields,
+            "precision": "fp32", "compile": False, "validation_fraction": 0.0, "checkpoint_every_steps": None,
+            "patience": None, **fields,
         }
     )  # fmt: skip
 
