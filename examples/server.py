@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+from groundwork.client import GroundworkError, JobFailed
 
 START_SECONDS = 90
 
@@ -62,15 +64,17 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 def server_of(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str]]:
     """(URL, API key) of the server that `add_server_options` names, or of a fresh one in `folder`.
 
-    Exits with a message where one of the two options stands alone.
+    Exits with a message where one of the two options stands alone, and with the server's own where it refuses a request
+    or a job fails.
     """
-    if options.url and options.key:
-        yield options.url, options.key
-    elif options.url or options.key:
+    if bool(options.url) != bool(options.key):
         sys.exit("--url and --key belong together: give both, or neither for a server of its own")
-    else:
-        with serving(folder) as found:
+    server = nullcontext((options.url, options.key)) if options.url else serving(folder)
+    try:
+        with server as found:
             yield found
+    except (GroundworkError, JobFailed) as error:
+        sys.exit(str(error))
 
 
 def command(example: str) -> str:

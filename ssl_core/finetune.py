@@ -19,6 +19,7 @@ from ssl_core.data.restated import Restated
 from ssl_core.durable import committed, write_json
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import SpecError
+from ssl_core.evaluation import unknown_labels
 from ssl_core.evaluation.features import plain_batches
 from ssl_core.export import BaseModel, Card, Finished, finish, open_base
 from ssl_core.leakage import gate, quality
@@ -238,6 +239,7 @@ def _beside(
     dataset, param = named
     folder = prepared(start.modality, Path(order.datasets[dataset]), Path(order.cache), start.tokenizer, context)
     classes = start.source.classes
+    unknown_labels.tell(Path(order.datasets[dataset]), spec.task, classes, param, context)
     other = labelled(spec.task, start.modality.open(folder), start.facts, folder, classes)
     known = np.flatnonzero(other.groups() >= 0)
     if not len(known):

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.datasets import service as datasets
 from app.errors import Unprocessable
 from app.jobs import parts, planning
 from app.jobs.parts import Part
-from app.jobs.tables import Job
+from app.jobs.tables import Attempt, Job
 from app.models import service as models
 from ssl_core.evaluation_spec import (
     ARM_WORDS,
@@ -84,16 +85,15 @@ def finish(session: Session, job: Job, done: dict[str, Job]) -> Part:
     spec = JOB_SPEC.validate_python(job.resolved_spec, strict=False)
     assert isinstance(spec, LabelEfficiencySpec)
     metric = spec.task.best_metric
-    points = []
+    points, spent = [], _minutes(session, list(done.values()))
     for arm, labels, seed in _points(spec):
         part = done[_name(arm, labels, seed)]
         metrics = {name.removeprefix("test/"): value for name, value in (part.result or {}).get("metrics", {}).items()
                    if name.startswith("test/") and isinstance(value, float)}  # fmt: skip
-        spent = max(0, (part.finished_at or 0) - (part.started_at or 0)) / 60_000
         rows = int((part.result or {}).get("metrics", {}).get("data/training_rows", 0))
         points.append(
             ReportPoint(arm=arm, labels=labels, rows=rows, seed=seed, score=metrics[metric], metrics=metrics,
-                        minutes=round(spent, 4), job=part.id)
+                        minutes=round(spent.get(part.id, 0.0), 4), job=part.id)
         )  # fmt: skip
     facts = {
         **_odd(spec, done),
@@ -101,6 +101,17 @@ def finish(session: Session, job: Job, done: dict[str, Job]) -> Part:
         "Task": spec.task.name, "Job": job.id,
     }  # fmt: skip
     return Part(parts.LAST, ReportSpec(title="Label efficiency", metric=metric, points=points, facts=facts), [])
+
+
+def _minutes(session: Session, jobs: list[Job]) -> dict[str, float]:
+    """What the attempts of each job took in all: a job that lay between two of them cost nothing meanwhile."""
+    ids = [job.id for job in jobs]
+    rows = session.execute(
+        select(Attempt.job_id, func.sum(Attempt.ended_at - Attempt.started_at))
+        .where(Attempt.job_id.in_(ids), Attempt.ended_at.is_not(None))
+        .group_by(Attempt.job_id)
+    )
+    return {id: int(total or 0) / 60_000 for id, total in rows}
 
 
 _ODD = {"imbalance": "Largest class by smallest", "flat_rows": "Rows with nothing in them",

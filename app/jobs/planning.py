@@ -139,10 +139,9 @@ def check_labelled(
 
 
 def check_classes(held_out: TargetFacts, known: list[str], param: str) -> None:
-    """No class that the training data has not."""
-    unknown = sorted(set(held_out.classes) - set(known))
-    if unknown:
-        message = f"It has classes that the training data has not: {', '.join(unknown[:5])}."
+    """Some class in common with the training data; the job names rows of other classes, and scores without them."""
+    if held_out.classes and not set(held_out.classes) & set(known):
+        message = f"None of its classes is one of the training data: {', '.join(held_out.classes[:5])}."
         raise Unprocessable("unknown_classes", message, param)
 
 

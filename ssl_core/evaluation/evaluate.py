@@ -19,7 +19,7 @@ from ssl_core.data import rows
 from ssl_core.data.cache import prepared
 from ssl_core.durable import committed, write_json
 from ssl_core.errors import SpecError
-from ssl_core.evaluation import pretext
+from ssl_core.evaluation import pretext, unknown_labels
 from ssl_core.evaluation_spec import EvaluateSpec
 from ssl_core.leakage import gate, quality
 from ssl_core.scoring import Split, labelled, predictions, show_confusion, show_samples
@@ -78,6 +78,7 @@ def _split(
     given = tokenizer if tokenizer.exists() else None
     shards = prepared(modality, Path(order.datasets[spec.dataset]), Path(order.cache), given, context)
     source = modality.open(shards)
+    unknown_labels.tell(Path(order.datasets[spec.dataset]), task, model.classes, "dataset", context)
     facts = {**model.nets.encoder.facts, **{name: value for name, value in source.facts.items() if name == "side"}}
     known = labelled(task, source, facts, shards, model.classes)
     indices = np.flatnonzero(known.groups() >= 0)

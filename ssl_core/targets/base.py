@@ -103,6 +103,11 @@ class Target(Value):
         raise NotImplementedError
 
     @classmethod
+    def named(cls, value: Any) -> set[str]:
+        """The classes in a canonical value; here: a target that has none."""
+        return set()
+
+    @classmethod
     def preview(cls, value: Any) -> Any:
         """What a person would look at, as JSON; here: all of it."""
         return value

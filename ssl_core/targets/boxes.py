@@ -76,6 +76,11 @@ class Boxes(Target):
         return 4 + sum(20 + len(each["label"]) for each in value or ())
 
     @classmethod
+    def named(cls, value: Any) -> set[str]:
+        """The classes of its objects."""
+        return {each["label"] for each in value or ()}
+
+    @classmethod
     def tally(cls) -> Tally:
         """Counts pictures, and objects by class."""
         return _Counts()

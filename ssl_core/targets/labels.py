@@ -66,6 +66,11 @@ class Labels(Target):
         return 4 + sum(4 + len(name) for name in value or ())
 
     @classmethod
+    def named(cls, value: Any) -> set[str]:
+        """The row's classes."""
+        return set(value or ())
+
+    @classmethod
     def tally(cls) -> Tally:
         """Counts rows, and names by class."""
         return _Counts()

@@ -79,6 +79,11 @@ class Tags(Target):
         return 0 if value is None else 4 * len(value)
 
     @classmethod
+    def named(cls, value: Any) -> set[str]:
+        """The tags of its parts."""
+        return set(value or ()) - {None}
+
+    @classmethod
     def tally(cls) -> Tally:
         """Counts rows, and tags by class."""
         return _Counts()

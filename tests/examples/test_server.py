@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from examples.server import add_server_options, command, server_of
+from groundwork.client import GroundworkError
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -31,3 +32,9 @@ def test_half_an_address_is_refused(tmp_path: Path, half: str) -> None:
 def test_a_result_tells_how_it_was_made_without_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["x", "fsdd", "--url", "http://a", "--key=gw_secret", "--sizes", "5", "--key", "k"])
     assert command("few_labels") == "python -m examples.few_labels fsdd --sizes 5"
+
+
+def test_a_refused_request_ends_a_script_with_the_servers_words(tmp_path: Path) -> None:
+    options = parsed("--url", "http://localhost:1", "--key", "gw_1")
+    with pytest.raises(SystemExit, match=r"no such mode \[422 invalid\]"), server_of(options, tmp_path):
+        raise GroundworkError(422, {"message": "no such mode", "code": "invalid"})

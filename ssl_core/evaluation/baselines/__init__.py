@@ -71,6 +71,7 @@ def run(order: RunOrder, spec: BaselineSpec, context: RunContext) -> dict[str, A
     column = "label" if spec.task.target == "label" else spec.task.target
     train, labels = _read(Path(order.datasets[spec.dataset]), spec.modality, column)
     test, truth = _read(Path(order.datasets[spec.test_dataset]), spec.modality, column)
+    truth = _learnable(truth, labels)
     scored = [at for at, label in enumerate(truth) if label is not None]
     test, truth = [test[at] for at in scored], [truth[at] for at in scored]
     groups = _groups(labels)
@@ -100,6 +101,17 @@ def _read(dataset: Path, modality: str, column: str) -> tuple[list[Any], list[An
         contents += batch[content]
         labels += batch[column]
     return contents, labels
+
+
+def _learnable(truth: list[Any], labels: list[Any]) -> list[Any]:
+    """None in place of a label or tag that no training row has: the pretrained arms are not scored on it either."""
+    known = {name for label in labels for name in ([label] if isinstance(label, str) else label or ())} - {None}
+    return [
+        [name if name in known else None for name in label]
+        if isinstance(label, list)
+        else (label if label in known else None)
+        for label in truth
+    ]
 
 
 def _contents(dataset: Path, modality: str) -> Iterator[Any]:

@@ -14,10 +14,13 @@ from sklearn.metrics import classification_report
 from ssl_core.context import MemoryContext
 from ssl_core.durable import fault_of
 from ssl_core.errors import DataError
+from ssl_core.evaluation import unknown_labels
+from ssl_core.evaluation.baselines import _learnable
 from ssl_core.evaluation.evaluate import class_table
 from ssl_core.run import execute
 from ssl_core.spec import JOB_SPEC, RunOrder
 from ssl_core.splits import drawn
+from ssl_core.tasks.tagging import Tagging
 from tests.ssl_core import datasets
 from tests.ssl_core.datasets import TEXT, TINY_TEXT
 
@@ -163,3 +166,19 @@ def test_a_classical_model_of_residues_learns(tmp_path: Path) -> None:
     }  # fmt: skip
     found, _ = run(tmp_path / "run", spec, data)
     assert found["metrics"]["test/accuracy"] > 0.6
+
+
+def test_a_classical_model_is_scored_on_what_it_could_have_learned() -> None:
+    assert _learnable(["a", "z", None, "b"], ["a", "b", None]) == ["a", None, None, "b"]
+    assert _learnable([["H", "z", None], ["E"]], [["H", None], None, ["E", "E"]]) == [["H", None, None], ["E"]]
+
+
+def test_tags_that_the_model_has_not_learned_are_named_with_their_rows(tmp_path: Path) -> None:
+    rows, context = datasets.text_dataset(tmp_path / "rows", rows=4), MemoryContext(tmp_path)
+    assert unknown_labels.tell(rows, Tagging(), ["long", "short"], "test_dataset", context) == 0
+    assert context.events == []
+    assert unknown_labels.tell(rows, Tagging(), ["long"], "test_dataset", context) == 4
+    listed = json.loads((tmp_path / "samples" / "unknown_labels_test_dataset.json").read_text())["listed"]
+    assert [(each["row"], each["labels"]) for each in listed] == [(row, ["short"]) for row in range(4)]
+    (message,) = [event["message"] for event in context.events if event["type"] == "message"]
+    assert "these labels are left out: row 0 (toy.csv:0): short; row 1" in message
