@@ -4,7 +4,8 @@ FCOS (Tian et al. 2019, "FCOS: Fully convolutional one-stage object detection", 
 place of every map tells the classes of the object that it lies in, how far that object reaches to the left, top, right
 and bottom, and how near it is to its middle. Focal loss: Lin et al. 2017, https://arxiv.org/abs/1708.02002. Overlap of
 boxes as a loss: Rezatofighi et al. 2019, https://arxiv.org/abs/1902.09630. The pyramid: Lin et al. 2017,
-https://arxiv.org/abs/1612.03144.
+https://arxiv.org/abs/1612.03144; of a plain ViT, whose one map is coarse, with transposed convolutions in front: Li et
+al. 2022, "Exploring plain vision transformer backbones for object detection", https://arxiv.org/abs/2203.16527.
 
 B pictures, L objects of each (filled up behind), P places of all maps together, C classes, K answers, S pixels a side.
 """
@@ -57,17 +58,23 @@ class Detector(nn.Module):
 
     Args:
         widths: channels of the encoder's maps that are read, fine to coarse.
-        strides: pixels from place to place of each; more levels follow, each by a convolution of stride 2.
+        strides: pixels from place to place of each. More levels follow: finer ones than a first map of stride 16 and
+            more, each by a transposed convolution, and coarser ones up to `LEVELS` in all, by convolutions of stride 2.
         classes: C.
         width: channels of pyramid and head.
     """
 
     def __init__(self, widths: Sequence[int], strides: Sequence[int], classes: int, width: int) -> None:
         super().__init__()
-        more = max(0, LEVELS - len(widths))
-        self.strides = [*strides, *(strides[-1] * 2 ** (at + 1) for at in range(more))]
+        less = sum(strides[0] // 2**at >= LEAST_STRIDE for at in range(1, 8))
+        more = max(0, LEVELS - len(widths) - less)
+        self.strides = [
+            *(strides[0] // 2**at for at in range(less, 0, -1)), *strides,
+            *(strides[-1] * 2 ** (at + 1) for at in range(more)),
+        ]  # fmt: skip
         self.lateral = nn.ModuleList(nn.Conv2d(each, width, 1) for each in widths)
         self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in widths)
+        self.finer = nn.ModuleList(_doubled(width) for _ in range(less))
         self.coarser = nn.ModuleList(nn.Conv2d(width, width, 3, stride=2, padding=1) for _ in range(more))
         self.of_class, self.of_box = _tower(width), _tower(width)
         self.classes = nn.Conv2d(width, classes, 3, padding=1)
@@ -101,9 +108,16 @@ class Detector(nn.Module):
         for at in range(len(laid) - 1, 0, -1):
             laid[at - 1] = laid[at - 1] + F.interpolate(laid[at], size=laid[at - 1].shape[2:], mode="nearest")
         levels = [layer(one) for layer, one in zip(self.smooth, laid, strict=True)]
+        for finer in self.finer:
+            levels.insert(0, finer(levels[0]))
         for layer in self.coarser:
             levels.append(layer(F.relu(levels[-1])))
         return levels
+
+
+def _doubled(width: int) -> nn.Sequential:
+    """A map of twice the height and width."""
+    return nn.Sequential(nn.ConvTranspose2d(width, width, 2, stride=2), nn.GroupNorm(1, width), nn.GELU())
 
 
 def _tower(width: int) -> nn.Sequential:
@@ -192,6 +206,22 @@ def assign(boxes: Tensor, kinds: Tensor, places: Tensor, strides: Tensor) -> Ass
     return Assigned(found, chosen * (found >= 0)[..., None], middle * (found >= 0))
 
 
+class Dense(nn.Module):
+    """A detector's answers at all places, before suppression: what an ONNX file is of."""
+
+    outputs = ("boxes", "scores")
+
+    def __init__(self, encoder: Encoder, detector: Detector) -> None:
+        super().__init__()
+        self.encoder, self.detector = encoder, detector
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, P, 4) corners x1, y1, x2, y2 as shares of the picture, and (B, P, C) scores of classes."""
+        found = self.detector(read_maps(self.encoder, pictures))
+        side = pictures.shape[-1]
+        return boxes_of(found).clamp(0, side) / side, scores_of(found)
+
+
 def focal_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Of each yes or no: -a (1 - p)^2 log p with p the probability of the truth, a 0.25 for yes and 0.75 for no."""
     plain = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
@@ -220,6 +250,11 @@ def area_of(boxes: Tensor) -> Tensor:
 def boxes_of(found: Found) -> Tensor:
     """(B, P, 4) x1, y1, x2, y2 in pixels."""
     return torch.cat([found.places - found.reaches[..., :2], found.places + found.reaches[..., 2:]], dim=-1)
+
+
+def scores_of(found: Found) -> Tensor:
+    """(B, P, C): the geometric mean of a class's probability and the nearness to an object's middle."""
+    return (found.logits.sigmoid() * found.middles.sigmoid()[..., None]).sqrt()
 
 
 def losses(found: Found, wanted: Assigned) -> dict[str, Tensor]:
@@ -265,7 +300,7 @@ def best(found: Found, side: int, settings: tuple[int, float, float]) -> Kept:
         settings: K; least score; most overlap of two answers of one class.
     """
     most, least, shared = settings
-    scores = (found.logits.sigmoid() * found.middles.sigmoid()[..., None]).sqrt()
+    scores = scores_of(found)
     boxes = boxes_of(found).clamp(0, side)
     rows = [_suppressed(*pair, (most, least, shared)) for pair in zip(boxes, scores, strict=True)]
     longest = max(1, *(len(row[1]) for row in rows)) if rows else 1

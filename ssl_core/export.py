@@ -22,6 +22,7 @@ from ssl_core.context import RunContext
 from ssl_core.durable import committed, fault_of, read_manifest
 from ssl_core.encoders.base import Encoder
 from ssl_core.encoders.decoder import Decoder
+from ssl_core.encoders.vit import ViT
 from ssl_core.errors import CheckpointError, SpecError
 from ssl_core.learner import Outcome
 from ssl_core.modalities import AnyModality
@@ -55,8 +56,14 @@ class BaseModel:
     decoder_depth: int = 0
 
     def load_encoder(self, encoder: Encoder) -> None:
-        """Copy its encoder weights. Raises CheckpointError `invalid_model` where names or shapes differ."""
-        self._load(encoder, "encoder.")
+        """Copy its encoder weights; a ViT's positions are stretched to pictures of the size that `encoder` reads.
+
+        Raises CheckpointError `invalid_model` where names or shapes differ.
+        """
+        tensors = self._tensors("encoder.")
+        if isinstance(encoder, ViT) and "position" in tensors:
+            tensors["position"] = encoder.positions_from(tensors["position"], self.facts)
+        self._fill(encoder, tensors)
 
     def load_all(self, nets: Nets) -> None:
         """Copy every weight, of its objective's parts too. Raises CheckpointError `invalid_model`."""
@@ -107,10 +114,15 @@ class BaseModel:
             scale.load_state_dict(known)
 
     def _load(self, module: Module, prefix: str) -> None:
+        self._fill(module, self._tensors(prefix))
+
+    def _tensors(self, prefix: str) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(self.folder / "model.safetensors")
-        mine = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    def _fill(self, module: Module, tensors: dict[str, Tensor]) -> None:
         try:
-            module.load_state_dict(mine)
+            module.load_state_dict(tensors)
         except RuntimeError as error:
             text = f"the base model's weights do not fit its own config: {str(error).splitlines()[0]}"
             raise CheckpointError("invalid_model", text, "model") from error

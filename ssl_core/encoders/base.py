@@ -40,7 +40,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def maps(self, x: Inputs) -> list[Tensor]:
-        """(B, C, h, w) feature maps of pictures, each coarser than the one before; of encoders that have several."""
+        """(B, C, h, w) feature maps of pictures, each coarser than the one before; of encoders of pictures."""
         raise NotImplementedError
 
     def forward(self, x: Inputs) -> Tensor:

@@ -68,6 +68,17 @@ class ViT(Encoder):
         """(B, N, D) or (B, K, D), the patches alone; see `Encoder.encode`. Class tokens are there whatever is kept."""
         return self.read(x, keep, fill)[1]
 
+    def maps(self, x: Inputs) -> list[Tensor]:
+        """The last layer's patches as one map (B, D, h, w): a plain ViT has no coarser or finer one."""
+        rows, columns = self._pixels(x)[1]
+        return [self.encode(x).transpose(1, 2).reshape(-1, self.embed_dim, rows, columns)]
+
+    def positions_from(self, positions: Tensor, facts: dict[str, Any]) -> Tensor:
+        """`position` for this one's grid, from (R + N', D) of a ViT of the same spec that was built for `facts`."""
+        old = patch_grid(self.spec, facts.get("height", facts["size"]), facts.get("width", facts["size"]))
+        count = self.spec.class_tokens
+        return torch.cat([positions[:count], stretched(positions[count:], old, self.grid).to(positions.dtype)])
+
     def read(self, x: Inputs, keep: Tensor | None = None, fill: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, R, D) class tokens and (B, N, D) or (B, K, D) patches; arguments as in `encode`.
 

@@ -32,10 +32,11 @@ def write(model: LoadedModel, out: Path) -> probes.Measured:
         text = "this worker is installed without the extra `interop` (onnx, onnxscript, onnxruntime)"
         raise SpecError("export_unavailable", text, "format") from error
     head = probes.head_of(model)
-    if model.task is not None and head is None:
+    whole = model.task.whole(model.nets) if model.task is not None and head is None else None
+    if model.task is not None and head is None and whole is None:
         text = f"the answers of the task {model.task.name} are no function of tensors; download the model as native"
         raise SpecError("export_unsupported", text, "format")
-    graph = probes.graph_of(model.nets.encoder, head)
+    graph = probes.graph_of(model.nets.encoder, head) if whole is None else probes.WholeGraph(model, whole).eval()
     path = out / "model.onnx"
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():

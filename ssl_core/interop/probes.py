@@ -100,6 +100,21 @@ class WaveGraph(PlainGraph):
         return super().forward(input_values)
 
 
+class WholeGraph(Graph):
+    """Pictures (B, C, H, W), through a task that reads more of its encoder than one vector (`Task.whole`)."""
+
+    inputs = ("pixel_values",)
+
+    def __init__(self, model: LoadedModel, whole: nn.Module) -> None:
+        super().__init__(model.nets.encoder, None)
+        self.whole, self.outputs = whole, whole.outputs  # type: ignore[assignment]
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        """What the task names."""
+        told: tuple[Tensor, ...] = self.whole(pixel_values)
+        return told
+
+
 class PairGraph(Graph):
     """Texts and pictures, B of each."""
 

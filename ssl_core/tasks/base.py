@@ -10,7 +10,7 @@ from ssl_core.values import Value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ssl_core.answer_heads import Head
     from ssl_core.backbones import EncoderSpec
@@ -199,6 +199,11 @@ class Task(Value):
 
     def head(self, nets: Nets) -> Head | None:
         """Its answers as a function of the encoder's vector or tokens, for exports; None where they are more."""
+        return None
+
+    def whole(self, nets: Nets) -> nn.Module | None:
+        """Its answers as a function of what the encoder reads, for ONNX files of tasks without a `head`; its attribute
+        `outputs` names them. None where the answers are no function of tensors."""
         return None
 
     def answer(self, outputs: dict[str, Tensor], row: int, classes: list[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ssl_core.tasks.base import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from ssl_core.modalities.base import Modality
     from ssl_core.nets import Nets
 
-_FAMILIES = ("convnet", "resnet")
+_FAMILIES = ("convnet", "resnet", "vit")
 
 
 class Detection(Task):
-    """A one-stage detector without anchors (FCOS) on a feature pyramid over a conv net's maps.
+    """A one-stage detector without anchors (FCOS) on a feature pyramid over the maps of a conv net, or over
+    the one of a ViT.
 
     Pictures are squeezed to a square of `size` pixels as a whole, whatever the encoder was pretrained on; boxes are
     answered in pixels of the picture that was sent. While it trains, pictures are mirrored, cut and blown up, and
@@ -67,11 +68,14 @@ class Detection(Task):
         return type(modality).model_validate({**known, **changes})
 
     def check(self, backbone: EncoderSpec) -> None:
-        """It reads the maps of a conv net."""
+        """It reads maps of pictures; a ViT's patches must cover them."""
         if backbone.family not in _FAMILIES:
             named = " or a ".join(_FAMILIES)
             text = f"detection reads feature maps of a {named}; {backbone.name} is a {backbone.family}"
             raise SpecError("backbone_mismatch", text, "backbone")
+        if backbone.family == "vit" and self.size % backbone.patch_size:
+            text = f"size {self.size} is no multiple of the backbone's patches of {backbone.patch_size} pixels"
+            raise SpecError("size_mismatch", text, "task.size")
         super().check(backbone)
 
     def build(self, encoder: Encoder, classes: list[str]) -> Nets:
@@ -80,6 +84,12 @@ class Detection(Task):
         from ssl_core.heads import FinetunedNets
 
         return FinetunedNets(encoder, detector=Detector(*shapes_of(encoder), len(classes), self.head_width))
+
+    def whole(self, nets: Nets) -> nn.Module:
+        """Boxes and scores of all places."""
+        from ssl_core.detection import Dense, detector_of
+
+        return Dense(nets.encoder, detector_of(nets))
 
     def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """Focal loss of classes, overlap of boxes and nearness to the middle; changed pictures while it trains."""

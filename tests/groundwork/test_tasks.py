@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+import onnxruntime
 import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
@@ -228,5 +229,29 @@ def test_objects_are_found_over_http_as_after_download_and_bad_boxes_are_named(
     predicted = run(client, type="predict", model=model, dataset=rows)
     assert predicted["status"] == "succeeded", predicted["error"]
     refused = client.post("/v1/jobs", json={
-        "type": "finetune", "dataset": rows, "task": task, "backbone": "vit-tiny"})  # fmt: skip
-    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "backbone_mismatch"), refused.text
+        "type": "finetune", "dataset": rows, "task": {**task, "size": 72}, "backbone": "vit-base"})  # fmt: skip
+    assert (refused.status_code, refused.json()["error"]["code"]) == (422, "size_mismatch"), refused.text
+
+
+def test_objects_are_found_on_a_vit_and_by_onnxruntime(client: httpx2.Client, tmp_path: Path) -> None:
+    data, files = cells(16)
+    rows = dataset(client, "few_cells.zip", data)
+    pool = run(client, type="pretrain", dataset=rows, objective={"name": "mae"}, backbone="vit-tiny", **SMALL)["result"]
+    task = {"name": "detection", "size": 64, "head_width": 16, "least_score": 0.0, "most_boxes": 5}
+    job = run(client, type="finetune", dataset=rows, model=pool["model"], task=task, **SMALL)
+    assert job["status"] == "succeeded", job["error"]
+    model = job["result"]["model"]
+    asked = [{"image": "data:image/png;base64," + base64.b64encode(file).decode()} for file in files[:2]]
+    told = client.post("/v1/predictions", json={"model": model, "input": asked}).json()["data"]
+    elsewhere = inference.load(downloaded(client, model, tmp_path / "model")).predict(files[:2])
+    assert [each["boxes"] for each in told] == [each["boxes"] for each in elsewhere]
+    made = run(client, type="export", model=model, format="onnx")
+    assert made["status"] == "succeeded", made["error"]
+    assert made["result"]["metrics"]["export/max_abs_difference"] <= 1e-4
+    whole = client.get(f"/v1/models/{model}/download", params={"format": "onnx"})
+    with zipfile.ZipFile(io.BytesIO(whole.content)) as archive:
+        session = onnxruntime.InferenceSession(archive.read("model.onnx"), providers=["CPUExecutionProvider"])
+    pixels = np.zeros((3, 3, 64, 64), dtype=np.float32)
+    boxes, scores = session.run(None, {"pixel_values": pixels})
+    assert boxes.shape == (3, 16 * 16 + 8 * 8 + 4 * 4, 4) and scores.shape == (3, 16 * 16 + 8 * 8 + 4 * 4, 1)
+    assert 0 <= boxes.min() <= boxes.max() <= 1 and 0 <= scores.min() <= scores.max() <= 1

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_core import detection
 from ssl_core.augment import resample, resize_matrix
-from ssl_core.backbones import BACKBONES, EncoderSpec
+from ssl_core.backbones import BACKBONES
 from ssl_core.batch import Batch
 from ssl_core.detection import Found, assign, best, focal_loss, losses, overlap, suppress
 from ssl_core.detection_views import Change, changed
@@ -224,6 +224,33 @@ def test_a_pyramid_stands_on_the_maps_of_conv_nets(name: str, strides: list[int]
     assert found.logits.sigmoid().mean() < 0.05, "at the start hardly anything is an object"
 
 
+@pytest.mark.parametrize(
+    ("patch", "strides"), [(32, [8, 16, 32]), (16, [8, 16, 32]), (8, [8, 16, 32]), (4, [4, 8, 16])]
+)
+def test_a_pyramid_stands_on_the_one_map_of_a_vit(patch: int, strides: list[int]) -> None:
+    spec = BACKBONES["vit-tiny"].model_copy(update={"patch_size": patch, "width": 32, "depth": 2, "heads": 2})
+    encoder = build_encoder(spec, {"channels": 3, "size": 64}).eval()
+    nets = Detection(size=64).build(encoder, ["a", "b"])
+    head = detection.detector_of(nets)
+    assert head.strides == strides
+    pictures = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        (level,) = encoder.maps(pictures)
+        assert torch.allclose(level.mean(dim=(2, 3)), encoder(pictures), atol=1e-5)
+        found = head(detection.read_maps(encoder, pictures))
+    assert found.logits.shape == (2, sum((64 // stride) ** 2 for stride in strides), 2)
+    # Row by row, as the places are numbered.
+    beside = encoder.encode(pictures).detach()
+    assert torch.allclose(level[:, :, 0, 1], beside[:, 1], atol=1e-5)
+    assert torch.allclose(level[:, :, 1, 0], beside[:, 64 // patch], atol=1e-5)
+
+
+def test_patches_that_do_not_cover_the_picture_are_refused() -> None:
+    spec = BACKBONES["vit-tiny"].model_copy(update={"patch_size": 14})
+    with pytest.raises(SpecError, match="no multiple of the backbone's patches of 14 pixels"):
+        Detection(size=64).check(spec)
+
+
 @pytest.mark.parametrize("name", ["image-convnet", "image-resnet18"])
 def test_the_coarsest_map_is_what_the_encoder_gives(name: str) -> None:
     encoder, pictures = net(name).eval(), torch.randn(2, 3, 64, 64)
@@ -244,10 +271,8 @@ def test_it_reads_whole_pictures_whatever_the_encoder_did() -> None:
 
 
 def test_encoders_without_maps_are_refused_with_the_field() -> None:
-    with pytest.raises(SpecError, match="feature maps of a convnet or a resnet") as caught:
-        Detection().check(
-            EncoderSpec(name="custom", family="vit", width=32, depth=2, heads=2, patch_size=8, positions="sincos")
-        )
+    with pytest.raises(SpecError, match="feature maps of a convnet or a resnet or a vit") as caught:
+        Detection().check(BACKBONES["text-tiny"])
     assert (caught.value.code, caught.value.param) == ("backbone_mismatch", "backbone")
 
 

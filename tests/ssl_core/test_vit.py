@@ -314,3 +314,16 @@ def test_every_family_of_interchange_is_asked_of_a_vit_and_the_first_that_has_it
     again = FAMILIES["vit"].read(Public(FAMILIES["vit"].write(shape) or {}))
     assert again.backbone.model_copy(update={"name": "vit-tiny"}) == shape.backbone
     assert {**again.facts, "side": 32} == {**facts, "side": 32}
+
+
+def test_positions_of_another_size_are_stretched_beside_the_class_token() -> None:
+    spec = BACKBONES["vit-tiny"].model_copy(update={"positions": "learned", "width": 32, "depth": 1, "heads": 2})
+    small, large = (ViT(spec, {"channels": 3, "size": size}) for size in (16, 32))
+    assert small.position is not None and large.position is not None
+    kept = small.position.detach()
+    assert torch.equal(small.positions_from(kept, small.facts), kept)
+    found = large.positions_from(kept, small.facts)
+    assert found.shape == large.position.shape and torch.equal(found[: spec.class_tokens], kept[: spec.class_tokens])
+    # As the small one reads a large picture.
+    count = spec.class_tokens
+    assert torch.equal(found[count:], stretched(kept[count:], small.grid, large.grid))
