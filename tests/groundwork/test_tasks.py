@@ -106,6 +106,9 @@ def test_adapters_are_trained_on_a_model_and_refused_without_one(client: httpx2.
     told = client.post("/v1/predictions", json={"model": model, "input": asked}).json()["data"]
     elsewhere = inference.load(downloaded(client, model, tmp_path / "model")).predict(asked)
     assert [each["label"] for each in told] == [each["label"] for each in elsewhere]
+    made = run(client, type="export", model=model, format="onnx")
+    assert made["status"] == "succeeded", made["error"]
+    assert made["result"]["metrics"]["export/max_abs_difference"] <= 1e-4
     for task, param in (({"mode": "lora"}, "model"), ({"mode": "lora", "rank": 0}, "task.classification.rank")):
         reply = client.post("/v1/jobs", json={**tune, "task": {"name": "classification", **task}})
         assert reply.status_code == 422, reply.text
