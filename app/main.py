@@ -29,6 +29,7 @@ from app.openapi import DESCRIPTION, TAGS
 from app.platform import Platform
 from app.settings import Settings, get_settings
 from app.telemetry import configure_logging
+from app.webhooks import routes as webhooks
 from app.wire import BoundedProtocol
 
 GRACE_SECONDS = 10  # for open requests at shutdown; streams are told to reconnect
@@ -54,7 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.in_flight = set()
     app.add_middleware(RequestEdge)
     failures.install(app)
-    for routes in (auth, datasets, jobs, models, inference, catalogue):
+    for routes in (auth, datasets, jobs, models, inference, webhooks, catalogue):
         app.include_router(routes.router, prefix="/v1")
     app.include_router(internal.router, prefix="/internal/v1")
     app.include_router(health.router)

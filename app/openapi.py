@@ -29,6 +29,7 @@ TAGS = [
     {"name": "models", "description": "Trained networks: their lineage, their files, their download."},
     {"name": "inference", "description": "Embeddings and predictions from a trained model."},
     {"name": "catalogue", "description": "Objectives, backbones and tasks with their schemas and defaults."},
+    {"name": "webhooks", "description": "Receivers that are told when jobs end and datasets are ready."},
     {"name": "auth", "description": "Projects and API keys."},
     {"name": "worker", "description": "The worker's own door: opened by a worker token, then by an attempt's token."},
     {"name": "operations", "description": "Health and metrics; no key needed."},

@@ -18,6 +18,7 @@ from app.jobs.limits import Limits
 from app.models import imports
 from app.platform import Platform, read_scope, session_scope
 from app.queue import MAX_BACKLOG, BrokerDown, Doorbell
+from app.webhooks.courier import Courier
 
 log = structlog.get_logger(__name__)
 _QUEUES = ("cpu", "gpu")
@@ -157,7 +158,8 @@ class Background:
         self._conductor = Conductor(platform, numbers)
         self._stopped = threading.Event()
         pause = min(1.0, numbers.lease_ms / 8000, numbers.reconcile_ms / 4000)
-        targets = {"reconciler": self._reconcile, "reaper": self._reap, "watcher": self._watch}
+        self._courier = Courier(platform)
+        targets = {"reconciler": self._reconcile, "reaper": self._reap, "watcher": self._watch, "courier": self._carry}
         self._threads = [
             threading.Thread(target=target, args=(pause,), name=name, daemon=True) for name, target in targets.items()
         ]
@@ -193,6 +195,11 @@ class Background:
     def _watch(self, pause: float) -> None:
         while not self._stopped.is_set():
             self._guarded(self._watcher.look)
+            self._stopped.wait(pause)
+
+    def _carry(self, pause: float) -> None:
+        while not self._stopped.is_set():
+            self._guarded(self._courier.round)
             self._stopped.wait(pause)
 
     def _guarded(self, work: Callable[[], int]) -> bool:

@@ -8,6 +8,7 @@ from app.datasets import tables as datasets
 from app.db import Base
 from app.jobs import tables as jobs
 from app.models import tables as models
+from app.webhooks import tables as webhooks
 
-__all__ = ["auth", "datasets", "health", "idempotency", "jobs", "metadata", "models"]
+__all__ = ["auth", "datasets", "health", "idempotency", "jobs", "metadata", "models", "webhooks"]
 metadata = Base.metadata

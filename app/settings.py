@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Settings(BaseSettings):
@@ -38,8 +40,20 @@ class Settings(BaseSettings):
     max_datasets: int = Field(default=100_000, ge=1, description="per project")
     min_free_bytes: int = Field(default=256 * 2**20, ge=0, description="disk head-room below which we are not ready")
     allow_hub: bool = Field(default=False, description="whether `POST /v1/models` may name a hub's repository")
+    outbound: bool = Field(default=False, description="whether webhooks are sent")
+    outbound_ports: Annotated[list[Port], NoDecode] = Field(
+        default=[80, 443], description="that webhooks may be sent to; with commas between"
+    )
+    outbound_networks: Annotated[list[IPvAnyNetwork], NoDecode] = Field(
+        default=[], description="for webhooks, beside all public addresses; with commas between"
+    )
     cpu_precision: Literal["fp32", "bf16"] = Field(default="fp32", description="what CPU workers train faster in")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("outbound_ports", "outbound_networks", mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> Any:
+        return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else given
 
     @property
     def database(self) -> str:

@@ -19,6 +19,7 @@ from app.ids import new_id
 from app.jobs import service as jobs
 from app.settings import Settings
 from app.storage import Stored
+from app.webhooks import service as webhooks
 from ssl_core.spec import DatasetFacts, IngestSpec
 
 Status = Literal["uploaded", "ingesting", "ready", "invalid"]
@@ -202,6 +203,7 @@ def finish_ingest(session: Session, dataset_id: str, files: Sequence[StoredFile]
     row.status, row.profile, row.digest, row.finished_ms = "ready", profile, digest_of(files), now_ms(session)
     row.modality, row.rows, row.labelled = head["modality"], profile["rows"], profile["labelled"]
     row.bad_rows, row.stored_bytes = head["bad_rows"] or 0, row.bytes + size
+    webhooks.publish(session, row.project_id, "dataset.ready", {"id": row.id})
     quota.charge(session, row.project_id, size)
     session.flush()
 
@@ -213,6 +215,7 @@ def fail_ingest(session: Session, dataset_id: str, error: dict[str, Any]) -> Non
         return
     row.status, row.finished_ms = "invalid", now_ms(session)
     row.error = {"code": error.get("code"), "message": error.get("message"), "param": error.get("param")}
+    webhooks.publish(session, row.project_id, "dataset.invalid", {"id": row.id})
     session.flush()
 
 

@@ -15,6 +15,7 @@ from app.jobs.states import Status
 from app.jobs.tables import Job, JobInput
 from app.models import service as models
 from app.models.service import StoredFile
+from app.webhooks import service as webhooks
 
 _MEASURED = ("evaluate", "predict", "embed", "baseline", "report")
 """Jobs whose result is numbers and files to download, not a model."""
@@ -56,9 +57,18 @@ def deliver(
 
 def settle(session: Session, job: Job) -> None:
     """The job has ended."""
+    if job.type != "ingest" and job.parent_id is None:
+        _tell(session, job)
     if job.type == "ingest" and job.status != Status.SUCCEEDED:
         error = job.error or {"code": "cancelled", "message": "The ingest was cancelled.", "param": None}
         datasets.fail_ingest(session, job.resolved_spec["dataset"], error)
+
+
+def _tell(session: Session, job: Job) -> None:
+    """Jobs that the platform made for itself, ingests and parts of others, are told of by what they are for."""
+    webhooks.publish(session, job.project_id, f"job.{job.status}", {"id": job.id})
+    if job.type in webhooks.TRAINING:
+        webhooks.publish(session, job.project_id, f"fine_tuning.job.{job.status}", {"id": job.id})
 
 
 def _name(job: Job) -> str:

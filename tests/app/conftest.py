@@ -127,7 +127,7 @@ def shared_api(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) 
     """One application for all tests of a module, for those that leave nothing behind that another would see."""
     folder = tmp_path_factory.mktemp("shared")
     shutil.copy(sqlite_template, folder / "groundwork.db")
-    yield from serve(make_settings("", folder))
+    yield from serve(make_settings("", folder, outbound=True))
 
 
 @pytest.fixture

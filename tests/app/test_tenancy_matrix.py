@@ -52,6 +52,9 @@ def one_of_everything(api: Api, whose: str, folder: Path) -> tuple[dict[str, str
         "upload_id": client.post("/v1/uploads", json=upload).json()["id"],
         "sample_id": client.get(f"/v1/jobs/{job}/samples").json()["data"][0]["id"],
         "model_id": registered.model(api.platform, project, folder), "input_id": dataset,
+        "endpoint_id": client.post(
+            "/v1/webhook_endpoints", json={"url": "https://example.com/", "events": ["job.failed"]}
+        ).json()["id"],
         "checkpoint_id": worker.checkpoint(ticket, 1).json()["id"],
     }  # fmt: skip
     return made, ticket
