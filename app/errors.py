@@ -4,6 +4,7 @@ ApiError                 400 invalid_request_error
 ├── Unauthorized         401 authentication_error
 ├── Forbidden            403 permission_error
 ├── NotFound             404 a foreign id and a missing id are the same bytes
+├── RequestTimeout       408 the body came too slowly
 ├── Conflict             409 the state does not allow it; a retry will not help
 ├── NotAcceptable        406
 ├── TooLarge             413
@@ -67,6 +68,15 @@ class NotFound(ApiError):
 
     def __init__(self, kind: str, id: str, param: str | None = "id") -> None:
         super().__init__("not_found", f"No {kind} with id {id!r}.", param)
+
+
+class RequestTimeout(ApiError):
+    """The sender took too long; the connection is closed."""
+
+    status = 408
+
+    def __init__(self, message: str) -> None:
+        super().__init__("request_timeout", message, headers={"Connection": "close"})
 
 
 class Conflict(ApiError):

@@ -5,6 +5,7 @@ The standard reader takes NaN, `1e400`, duplicate keys and integers no column ca
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -15,9 +16,11 @@ from typing import Any
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
-from app.errors import ApiError, NotAcceptable, TooLarge, Unprocessable, UnsupportedMedia
+from app.errors import ApiError, NotAcceptable, RequestTimeout, TooLarge, Unprocessable, UnsupportedMedia
 
 MAX_INTEGER = 2**63 - 1
+BODY_SECONDS = 60.0
+"""For a whole body that is held in memory; files are streamed, and may take their time."""
 _LARGE = 1 << 18  # bytes of JSON that are parsed in a thread, off the event loop
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WORDS = {
@@ -51,12 +54,23 @@ async def read_json(request: Request, limit: int, required: bool) -> tuple[bytes
 
 
 async def read_capped(request: Request, limit: int) -> bytes:
-    """The body, refused before it is buffered when it is over `limit` bytes, declared or not (B9)."""
+    """The body, refused before it is buffered when it is over `limit` bytes, declared or not (B9).
+
+    Raises TooLarge, and RequestTimeout for one that comes too slowly.
+    """
     refusal = TooLarge("body_too_large", f"The body is larger than the {limit} bytes allowed here.")
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared[:20]) > limit:
         refusal.headers["Connection"] = "close"
         raise refusal
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _joined(request, limit, refusal)
+    except TimeoutError:
+        raise RequestTimeout(f"The body had not arrived after {BODY_SECONDS:g} seconds.") from None
+
+
+async def _joined(request: Request, limit: int, refusal: TooLarge) -> bytes:
     parts, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)

@@ -72,6 +72,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         _REQUEST,
         "Accept",
     ),
+    408: _error(
+        "The request came too slowly: `request_timeout`.",
+        "request_timeout",
+        "The body had not arrived after 60 seconds.",
+        _REQUEST,
+    ),
     409: _error(
         "The state does not allow it: `invalid_state`, `in_use`, `not_ready`, `idempotency_in_flight`.",
         "invalid_state",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 import pytest
 
+from app import protocol
 from app.protocol import parse_json
 from tests.app import probe
 from tests.app.conftest import Api
@@ -209,3 +212,29 @@ def test_a_callers_request_id_is_kept_when_it_is_harmless(api: Api) -> None:
 
 def test_equal_integers_at_the_edge_of_a_column_pass() -> None:
     assert parse_json(b"[9223372036854775807, -9223372036854775808]") == [2**63 - 1, -(2**63)]
+
+
+def test_a_body_that_never_comes_to_its_end_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "BODY_SECONDS", 0.2)
+    sent: list[Any] = []
+    headers = [("host", "a"), ("content-type", "application/json"), ("content-length", "20")]
+    headers.append(("authorization", api.client.headers["authorization"]))
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/projects", "raw_path": b"/v1/projects",
+        "query_string": b"", "root_path": "", "scheme": "http", "server": ("a", 80), "client": ("b", 1),
+        "headers": [(name.encode(), value.encode()) for name, value in headers],
+    }  # fmt: skip
+    pieces = iter([b'{"name": '])
+
+    async def receive() -> dict[str, Any]:
+        for piece in pieces:
+            return {"type": "http.request", "body": piece, "more_body": True}
+        await asyncio.sleep(60)
+        raise AssertionError("nobody waits so long")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(api.app(scope, receive, send))
+    assert sent[0]["status"] == 408 and (b"connection", b"close") in sent[0]["headers"]
+    assert json.loads(sent[1]["body"])["error"]["code"] == "request_timeout"
