@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.auth.audit import action_of, enter
 from app.auth.guard import principal
 from app.errors import Unprocessable
 from app.idempotency import Repeatable, in_flight, keep, kept, key_of, replay
@@ -90,6 +91,16 @@ class EdgeRoute(APIRoute):
         required = wants_json and self.body_field is not None and self.body_field.field_info.is_required()
         limit: int | None = getattr(self.endpoint, _LIMIT, None)
         digest: Digest | None = getattr(self.endpoint, _DIGEST, None)
+        plain, action = handle, action_of(self.endpoint)
+
+        async def entered(request: Request) -> Response:
+            response = await plain(request)
+            if action is not None and 200 <= response.status_code < 300:
+                asking = await principal(request)
+                await run_in_threadpool(enter, request.state.session, request, asking, action, response)
+            return response
+
+        handle = entered
 
         async def guarded(request: Request) -> Response:
             if produced:

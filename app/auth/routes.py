@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Query, Request
 
-from app.auth import service
-from app.auth.schemas import Deleted, KeyCreate, KeyRotate, KeyShape, ProjectCreate, ProjectShape
-from app.auth.tables import ApiKey, Project
+from app.auth import audit, service
+from app.auth.audit import audited
+from app.auth.schemas import AuditShape, Deleted, KeyCreate, KeyRotate, KeyShape, ProjectCreate, ProjectShape
+from app.auth.tables import ApiKey, AuditEvent, Project
 from app.deps import AdminKey, PageDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep
 from app.edge import api_router, keep_without_secret
 from app.pagination import Listing, paginate
@@ -17,6 +18,7 @@ router = api_router("auth")
 
 
 @router.post("/api_keys", response_model=KeyShape, status_code=201, summary="Make a key")
+@audited("api_key.created")
 def create_api_key(
     body: KeyCreate, key: AdminKey, session: SessionDep, settings: SettingsDep, request: Request
 ) -> KeyShape:
@@ -40,12 +42,14 @@ def get_api_key(key_id: str, key: AdminKey, session: ReadSessionDep) -> KeyShape
 
 
 @router.delete("/api_keys/{key_id}", response_model=Deleted, summary="Revoke a key")
+@audited("api_key.revoked")
 def revoke_api_key(key_id: str, key: AdminKey, session: SessionDep) -> Deleted:
     """It opens nothing from now on. The last admin key of a project answers 409 `last_admin_key`."""
     return Deleted(id=service.revoke_key(session, key.project_id, key_id).id)
 
 
 @router.post("/api_keys/{key_id}/rotate", response_model=KeyShape, status_code=201, summary="Rotate a key")
+@audited("api_key.rotated")
 def rotate_api_key(
     key_id: str, body: KeyRotate, key: AdminKey, session: SessionDep, settings: SettingsDep, request: Request
 ) -> KeyShape:
@@ -55,7 +59,20 @@ def rotate_api_key(
     return KeyShape.of(row, secret)
 
 
+@router.get("/audit_log", response_model=Listing[AuditShape], summary="Who did what")
+def list_audit_events(
+    key: AdminKey,
+    session: ReadSessionDep,
+    page: PageDep,
+    action: Annotated[str | None, Query(max_length=60, description="of one kind, such as `dataset.deleted`")] = None,
+    target: Annotated[str | None, Query(max_length=64, description="about the thing with this id")] = None,
+) -> dict[str, Any]:
+    """What was done with keys and receivers, and what was deleted, in this project; entries are never changed."""
+    return paginate(session, audit.entries(key.project_id, action, target), AuditEvent, page, AuditShape.of)
+
+
 @router.post("/projects", response_model=ProjectShape, status_code=201, summary="Make a project")
+@audited("project.created")
 def create_project(
     body: ProjectCreate, key: AdminKey, session: SessionDep, settings: SettingsDep, request: Request
 ) -> ProjectShape:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.auth.guard import Scope
-from app.auth.tables import ApiKey, Project
+from app.auth.tables import ApiKey, AuditEvent, Project
 from ssl_core.values import Value
 
 Name = Annotated[str, Field(min_length=1, max_length=200, examples=["laptop"])]
@@ -15,6 +15,11 @@ _YEAR_3000 = 32_503_680_000
 _KEY: dict[str, Any] = {
     "object": "api_key", "id": "key_01jd3w7k2x", "created_at": 1767225600, "name": "laptop",
     "scopes": ["read", "write"], "expires_at": None, "revoked_at": None,
+}  # fmt: skip
+
+_ENTRY: dict[str, Any] = {
+    "object": "audit_event", "id": "aud_01jd3w7k2x", "created_at": 1767225600, "action": "api_key.revoked",
+    "target": "key_01jd3w7k2x", "key": "key_01jd3w7aaa", "request_id": "req_01jd3w7k2x", "address": "192.0.2.7",
 }  # fmt: skip
 
 
@@ -95,6 +100,29 @@ class ProjectShape(BaseModel):
     def of(cls, row: Project, api_key: KeyShape | None = None) -> ProjectShape:
         """The shape of a row."""
         return cls(id=row.id, created_at=row.created_ms // 1000, name=row.name, api_key=api_key)
+
+
+class AuditShape(BaseModel):
+    """One entry of the record."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_ENTRY]})
+
+    object: Literal["audit_event"] = "audit_event"
+    id: str
+    created_at: int = Field(description="unix seconds")
+    action: str = Field(description="such as `api_key.revoked` or `dataset.deleted`")
+    target: str = Field(description="id of the thing that it was done to")
+    key: str = Field(description="id of the key that did it")
+    request_id: str
+    address: str | None = Field(description="of the caller, as this server saw it")
+
+    @classmethod
+    def of(cls, row: AuditEvent) -> AuditShape:
+        """The shape of a row."""
+        return cls(
+            id=row.id, created_at=row.created_ms // 1000, action=row.action, target=row.target_id, key=row.key_id,
+            request_id=row.request_id, address=row.address,
+        )  # fmt: skip
 
 
 class Deleted(BaseModel):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from app.auth.audit import audited
 from app.datasets import forms, removal, service
 from app.datasets.file_schemas import FileDeleted, FileList, FileObject, as_file, check_file_form
 from app.datasets.intake import Form, digest_of_form, receive
@@ -51,6 +52,7 @@ def get_file(file_id: FilePath, key: ReadKey, session: ReadSessionDep) -> FileOb
 
 
 @router.delete("/files/{file_id}")
+@audited("dataset.deleted")
 def delete_file(
     file_id: FilePath, key: WriteKey, session: SessionDep, settings: SettingsDep, store: StoreDep
 ) -> FileDeleted:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from app.auth.audit import audited
 from app.datasets import files_routes, forms, removal, service, uploads_routes
 from app.datasets.intake import Form, digest_of_form, receive
 from app.datasets.schemas import (
@@ -65,6 +66,7 @@ def get_dataset(dataset_id: DatasetPath, key: ReadKey, session: ReadSessionDep) 
 
 
 @router.delete("/datasets/{dataset_id}")
+@audited("dataset.deleted")
 def delete_dataset(
     dataset_id: DatasetPath, key: WriteKey, session: SessionDep, settings: SettingsDep, store: StoreDep
 ) -> DatasetDeleted:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from anyio import from_thread
 from fastapi import Path, Query, Request, Response
 
+from app.auth.audit import audited
 from app.db import after_commit
 from app.deps import PageDep, PlatformDep, ReadKey, ReadSessionDep, SessionDep, StoreDep, WriteKey
 from app.downloads import Download, file_response
@@ -76,6 +77,7 @@ def change_model(model_id: ModelPath, body: ModelPatch, key: WriteKey, session: 
 
 
 @router.delete("/models/{model_id}")
+@audited("model.deleted")
 def delete_model(model_id: ModelPath, key: WriteKey, session: SessionDep, store: StoreDep) -> ModelDeleted:
     """Delete a model and its files. 409 `in_use` while a job that has not ended starts from it."""
     row = service.lock(session, key.project_id, model_id)

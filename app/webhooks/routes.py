@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import Request
 
+from app.auth.audit import audited
 from app.deps import AdminKey, PageDep, ReadSessionDep, SessionDep, SettingsDep
 from app.edge import api_router, keep_without_secret
 from app.pagination import Listing, paginate
@@ -24,6 +25,7 @@ router = api_router("webhooks")
 
 
 @router.post("/webhook_endpoints", response_model=EndpointShape, status_code=201, summary="Add a receiver")
+@audited("webhook_endpoint.created")
 def create_webhook_endpoint(
     body: EndpointCreate, key: AdminKey, session: SessionDep, settings: SettingsDep, request: Request
 ) -> EndpointShape:
@@ -47,6 +49,7 @@ def get_webhook_endpoint(endpoint_id: str, key: AdminKey, session: ReadSessionDe
 
 
 @router.patch("/webhook_endpoints/{endpoint_id}", response_model=EndpointShape, summary="Change a receiver")
+@audited("webhook_endpoint.changed")
 def change_webhook_endpoint(
     endpoint_id: str, body: EndpointChange, key: AdminKey, session: SessionDep, settings: SettingsDep
 ) -> EndpointShape:
@@ -58,6 +61,7 @@ def change_webhook_endpoint(
 
 
 @router.delete("/webhook_endpoints/{endpoint_id}", response_model=EndpointDeleted, summary="Remove a receiver")
+@audited("webhook_endpoint.deleted")
 def delete_webhook_endpoint(endpoint_id: str, key: AdminKey, session: SessionDep) -> EndpointDeleted:
     """With all that was still on its way to it."""
     session.delete(service.get(session, key.project_id, endpoint_id))
@@ -68,6 +72,7 @@ def delete_webhook_endpoint(endpoint_id: str, key: AdminKey, session: SessionDep
     "/webhook_endpoints/{endpoint_id}/rotate_secret", response_model=EndpointShape, status_code=201,
     summary="Rotate a receiver's secret",
 )  # fmt: skip
+@audited("webhook_endpoint.secret_rotated")
 def rotate_webhook_secret(
     endpoint_id: str, body: SecretRotate, key: AdminKey, session: SessionDep, settings: SettingsDep, request: Request
 ) -> EndpointShape:
