@@ -81,18 +81,20 @@ class ApiClient:
     def __init__(self, settings: WorkerSettings) -> None:
         self._token = settings.worker_token.get_secret_value()
         self._queue = settings.queue
-        limits = httpx2.Limits(max_connections=8 + 8 * settings.slots, keepalive_expiry=30)
+        limits = httpx2.Limits(max_connections=8 + 8 * (settings.slots + settings.short_slots), keepalive_expiry=30)
         # The environment's proxies are for the internet, not for the platform's own API.
         self.http = httpx2.Client(base_url=settings.api_url, limits=limits, trust_env=False)
 
-    def claim(self, job_id: str | None, worker: dict[str, Any], patience: Patience) -> Ticket | None:
-        """The ticket of `job_id`, or of any queued job; None where there is nothing to claim.
+    def claim(
+        self, job_id: str | None, worker: dict[str, Any], patience: Patience, short: bool = False
+    ) -> Ticket | None:
+        """The ticket of `job_id`, or of any queued job, `short`: that trains nothing; None where there is none.
 
         Raises:
             Unreachable: no answer within `patience`.
             Refused: the worker token is wrong.
         """
-        body = {"job_id": job_id, "queue": self._queue, "worker": worker}
+        body = {"job_id": job_id, "queue": self._queue, "short": short, "worker": worker}
         reply = self.send(Call("POST", "/internal/v1/claim", self._token, json=body), patience)
         return None if reply.status_code == 204 else Ticket.model_validate(reply.json())
 

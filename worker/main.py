@@ -40,7 +40,8 @@ def make_celery(settings: WorkerSettings) -> Celery:
     celery.conf.update(
         accept_content=["json"], task_serializer="json", task_ignore_result=True, task_acks_late=False,
         task_default_queue=settings.queue, task_create_missing_queues=True,
-        worker_prefetch_multiplier=1, worker_disable_prefetch=True, worker_concurrency=settings.slots,
+        worker_prefetch_multiplier=1, worker_disable_prefetch=True,
+        worker_concurrency=settings.slots + settings.short_slots,
         worker_pool="threads", worker_hijack_root_logger=False, worker_redirect_stdouts=False,
         worker_enable_remote_control=False, worker_send_task_events=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,

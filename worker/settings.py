@@ -24,6 +24,9 @@ class WorkerSettings(BaseSettings):
     worker_token: SecretStr = Field(min_length=20)
     queue: Literal["cpu", "gpu"] = "cpu"
     slots: int = Field(default=1, ge=1, le=64, description="jobs at a time")
+    short_slots: int = Field(
+        default=1, ge=0, le=64, description="beside them, jobs that train nothing: an upload waits for no training"
+    )
     poll_seconds: float = Field(default=1, gt=0)
     engine_module: str = Field(default="ssl_core.run", pattern=r"^[A-Za-z_][\w.]*$")
     engine_threads: int | None = Field(default=None, ge=1, description="torch intra-op threads of one run")

@@ -22,8 +22,22 @@ CLAIM_PATIENCE = 5.0
 log = logging.getLogger(__name__)
 
 
+class _Slots:
+    """Slots of one kind, and whether a bell rang while all of them were taken."""
+
+    def __init__(self, count: int, short: bool) -> None:
+        self.free, self.short, self.missed = threading.Semaphore(count), short, threading.Event()
+
+    def take(self) -> bool:
+        """Or leave word for whoever holds one: a bell that rings while he hears that the queue is empty is not lost."""
+        if self.free.acquire(blocking=False):
+            return True
+        self.missed.set()
+        return self.free.acquire(blocking=False)
+
+
 class Supervisor:
-    """Claims jobs into a fixed number of slots.
+    """Claims jobs into a fixed number of slots, and those that train nothing into a few more.
 
     Args:
         settings: the worker's.
@@ -37,8 +51,7 @@ class Supervisor:
         self._client = ApiClient(settings)
         self._notebook = Notebook(settings.root)
         self._cache = Cache(settings.root, settings.cache_bytes)
-        self._free = threading.Semaphore(settings.slots)
-        self._missed = threading.Event()
+        self._slots = [_Slots(settings.slots, short=False), _Slots(settings.short_slots, short=True)]
         self._running = threading.Condition()
         self._held = 0
         self.drain = threading.Event()
@@ -54,16 +67,27 @@ class Supervisor:
 
         Returns at once where all slots are taken: a slot that becomes free looks for more by itself.
         """
-        done = 0
-        while not self.drain.is_set() and self._take_slot():
-            self._missed.clear()
+        for slots in self._slots:
+            done = self._work(slots, job_id)
+            if done is not None:
+                return done
+        return 0
+
+    def _work(self, slots: _Slots, job_id: str | None) -> int | None:
+        """How many jobs were done in a slot of this kind; None where all of them are taken."""
+        done: int | None = None
+        while not self.drain.is_set() and slots.take():
+            done = done or 0
+            slots.missed.clear()
+            with self._running:
+                self._held += 1
             try:
-                while not self.drain.is_set() and self._claim_and_run(job_id):
+                while not self.drain.is_set() and self._claim_and_run(job_id, slots.short):
                     job_id, done = None, done + 1
             finally:
-                self._give_slot()
+                self._give(slots)
             job_id = None
-            if not self._missed.is_set():
+            if not slots.missed.is_set():
                 break
         return done
 
@@ -76,26 +100,16 @@ class Supervisor:
         """Drop the connections."""
         self._client.close()
 
-    def _take_slot(self) -> bool:
-        """Or leave word for whoever holds one: a bell that rings while he hears that the queue is empty is not lost."""
-        if not self._free.acquire(blocking=False):
-            self._missed.set()
-            if not self._free.acquire(blocking=False):
-                return False
-        with self._running:
-            self._held += 1
-        return True
-
-    def _give_slot(self) -> None:
-        self._free.release()
+    def _give(self, slots: _Slots) -> None:
+        slots.free.release()
         with self._running:
             self._held -= 1
             self._running.notify_all()
 
-    def _claim_and_run(self, job_id: str | None) -> bool:
+    def _claim_and_run(self, job_id: str | None, short: bool) -> bool:
         claimed_at = time.monotonic()
         try:
-            ticket = self._client.claim(job_id, _whoami(), Patience(CLAIM_PATIENCE, self.drain))
+            ticket = self._client.claim(job_id, _whoami(), Patience(CLAIM_PATIENCE, self.drain), short)
         except Refused as refusal:
             log.error("the API refuses this worker: %s; is GROUNDWORK_WORKER_TOKEN the API's?", refusal)
             return False

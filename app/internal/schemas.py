@@ -43,6 +43,7 @@ class ClaimRequest(Value):
 
     job_id: str | None = Field(default=None, max_length=40)
     queue: Literal["cpu", "gpu"]
+    short: bool = Field(default=False, description="only jobs that train nothing: ingests, imports, exports, reports")
     worker: WorkerName
 
 

@@ -18,7 +18,7 @@ from app.jobs.clock import now
 from app.jobs.limits import Limits
 from app.jobs.states import HELD, Status
 from app.jobs.tables import Attempt, Job, JobInput
-from app.jobs.transitions import LeaseLost
+from app.jobs.transitions import LeaseLost, Wanted
 from app.models import service as models
 from app.models.service import StoredFile
 
@@ -59,9 +59,9 @@ class Claimed:
     inputs: list[BoundInput]
 
 
-def claim(session: Session, job_id: str | None, queue: str, worker: dict[str, Any], limits: Limits) -> Claimed | None:
+def claim(session: Session, wanted: Wanted, worker: dict[str, Any], limits: Limits) -> Claimed | None:
     """Take a queued job: fence up by one, lease by the database's clock, a fresh token. None: nothing to take."""
-    while (job := transitions.claim(session, job_id, queue, limits)) is not None:
+    while (job := transitions.claim(session, wanted, limits)) is not None:
         token = TOKEN_PREFIX + secrets.token_urlsafe(32)
         session.add(
             Attempt(

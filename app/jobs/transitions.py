@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
@@ -20,6 +20,9 @@ from app.jobs.clock import now
 from app.jobs.limits import Limits
 from app.jobs.states import HELD, LEGAL, TERMINAL, Outcome, Status
 from app.jobs.tables import PARTS, Attempt, Job, Outbox
+
+SHORT = ("ingest", "import", "export", "report")
+"""Types of jobs that train nothing and score nothing."""
 
 KILLED, LEASE_EXPIRED, WORKER_LOST, DISK_FULL = "engine_killed", "lease_expired", "worker_lost", "disk_full"
 """Codes of losses that came from outside: a SIGKILL, a vanished machine or a full disk may strike at any step."""
@@ -54,15 +57,25 @@ def lock(session: Session, job_id: str) -> Job | None:
     return session.scalar(query)
 
 
-def claim(session: Session, job_id: str | None, queue: str, limits: Limits) -> Job | None:
+class Wanted(NamedTuple):
+    """What a worker asks for: this job, or any of its queue; `short`: only of those that train nothing."""
+
+    job_id: str | None
+    queue: str
+    short: bool = False
+
+
+def claim(session: Session, wanted: Wanted, limits: Limits) -> Job | None:
     """queued -> running for this job, or for the longest-waiting one; None where there is nothing to take (R4).
 
     One conditional UPDATE: PostgreSQL skips rows that others hold, SQLite is already alone in its transaction.
     """
     at = now(session)
-    ready = (Job.status == Status.QUEUED, Job.queue == queue, Job.available_at <= at)
+    ready = [Job.status == Status.QUEUED, Job.queue == wanted.queue, Job.available_at <= at]
+    if wanted.short:
+        ready.append(Job.type.in_(SHORT))
     taken = None
-    for chosen in _choices(job_id, *ready):
+    for chosen in _choices(wanted.job_id, *ready):
         taken = session.execute(
             update(Job)
             .where(chosen, *ready)

@@ -13,6 +13,7 @@ from app.datasets import service as datasets
 from app.jobs import attempts, planning, service
 from app.jobs.limits import Limits
 from app.jobs.tables import Attempt, Job
+from app.jobs.transitions import Wanted
 from app.platform import Platform, session_scope
 from app.storage import Stored
 from ssl_core.spec import PretrainSpec
@@ -57,7 +58,7 @@ def make_job(session: Session, project_id: str, dataset_id: str) -> Job:
 
 def take(session: Session, job_id: str | None = None, limits: Limits = LIMITS) -> Attempt:
     """Claim, and return the attempt's row."""
-    claimed = attempts.claim(session, job_id, "cpu", WORKER, limits)
+    claimed = attempts.claim(session, Wanted(job_id, "cpu"), WORKER, limits)
     assert claimed is not None
     return session.get_one(Attempt, (claimed.job.id, claimed.job.fence))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 
+from app.jobs.transitions import Wanted
 from app.platform import Platform
 from tests.app.conftest import SECRETS, Api, LiveApi
 from tests.app.jobs_world import Worker, metrics_event, pretrain_body, progress_event, ready_dataset
@@ -115,7 +116,7 @@ def test_a_stream_hears_what_another_process_committed(live_api: LiveApi) -> Non
         next(stream)
         began = time.monotonic()
         with session_scope(platform) as session:
-            assert attempts.claim(session, job, "cpu", WORKER, LIMITS) is not None
+            assert attempts.claim(session, Wanted(job, "cpu"), WORKER, LIMITS) is not None
         found: dict[str, Any] = next(stream)
         assert json.loads(found["data"])["code"] == "running" and time.monotonic() - began < 5
     platform.close()

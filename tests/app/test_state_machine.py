@@ -15,7 +15,7 @@ from app.jobs import attempts, control, reports, sweeps, transitions
 from app.jobs.limits import Limits
 from app.jobs.states import HELD, LEGAL, LIVE, MOVES, TERMINAL, Status
 from app.jobs.tables import Attempt, Job, JobInput, Outbox
-from app.jobs.transitions import IllegalMove, LeaseLost
+from app.jobs.transitions import IllegalMove, LeaseLost, Wanted
 from app.platform import Platform, read_scope, session_scope
 from app.reaper import Reaper
 from ssl_core.events import EVENT
@@ -98,7 +98,7 @@ def test_many_claimers_take_each_job_once(world: tuple[Platform, str]) -> None:
         mine = []
         while True:
             with session_scope(platform) as session:
-                claimed = attempts.claim(session, None, "cpu", WORKER, LIMITS)
+                claimed = attempts.claim(session, Wanted(None, "cpu"), WORKER, LIMITS)
                 found = None if claimed is None else claimed.job.id
             if found is None:
                 return mine
@@ -123,7 +123,7 @@ def test_a_job_whose_row_is_held_for_something_else_is_waited_for(world: tuple[P
 
     def claim() -> str | None:
         with session_scope(platform) as session:
-            claimed = attempts.claim(session, None, "cpu", WORKER, LIMITS)
+            claimed = attempts.claim(session, Wanted(None, "cpu"), WORKER, LIMITS)
             return None if claimed is None else claimed.job.id
 
     with ThreadPoolExecutor(2) as pool:
@@ -143,7 +143,7 @@ def test_many_claimers_of_one_job_get_it_once(world: tuple[Platform, str]) -> No
         def claim(_: int, job_id: str = job_id, start: threading.Barrier = start) -> bool:
             start.wait()
             with session_scope(platform) as session:
-                return attempts.claim(session, job_id, "cpu", WORKER, LIMITS) is not None
+                return attempts.claim(session, Wanted(job_id, "cpu"), WORKER, LIMITS) is not None
 
         with ThreadPoolExecutor(8) as pool:
             assert sum(pool.map(claim, range(8))) == 1
@@ -166,7 +166,7 @@ def test_a_lost_lease_is_queued_again_with_backoff_and_the_old_fence_is_dead(wor
         old = take(session, job_id)
     expire(platform, job_id, Limits(backoff_ms=60_000))
     with session_scope(platform) as session:
-        assert attempts.claim(session, job_id, "cpu", WORKER, LIMITS) is None, "the backoff is not over"
+        assert attempts.claim(session, Wanted(job_id, "cpu"), WORKER, LIMITS) is None, "the backoff is not over"
         with pytest.raises(LeaseLost):
             attempts.heartbeat(session, old, 1, LIMITS)
     due(platform, job_id)
@@ -324,3 +324,23 @@ def test_a_rolled_back_create_leaves_no_doorbell(world: tuple[Platform, str]) ->
     with read_scope(platform) as session:
         assert session.scalar(select(func.count()).select_from(Outbox)) == before
         assert session.scalar(select(func.count()).where(Job.type == "pretrain")) == 0
+
+
+def test_a_short_claim_takes_no_training(world: tuple[Platform, str]) -> None:
+    platform, project = world
+    training = queued(world)
+    dataset = ready_dataset(platform, project, b"other")
+    with session_scope(platform) as session:
+        ingest = session.scalars(select(Job).where(Job.type == "ingest").order_by(Job.id.desc())).first()
+        assert ingest is not None and ingest.resolved_spec["dataset"] == dataset
+        ingest.status, waiting = "queued", ingest.id
+    for job_id, expected in ((training, None), (None, waiting), (None, None)):
+        with session_scope(platform) as session:
+            claimed = attempts.claim(session, Wanted(job_id, "cpu", short=True), WORKER, LIMITS)
+            assert (claimed and claimed.job.id) == expected
+    assert take_any(platform) == training
+
+
+def take_any(platform: Platform) -> str:
+    with session_scope(platform) as session:
+        return take(session).job_id

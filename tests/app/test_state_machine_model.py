@@ -26,7 +26,7 @@ from app.jobs.artifacts import FileClaim
 from app.jobs.clock import CLOCK
 from app.jobs.limits import Limits
 from app.jobs.tables import Attempt, Job, JobEvent, Point
-from app.jobs.transitions import LeaseLost
+from app.jobs.transitions import LeaseLost, Wanted
 from app.platform import Platform, read_scope, session_scope
 from app.queue import BrokerDown
 from app.reaper import Reaper, Reconciler
@@ -305,7 +305,7 @@ class JobMachine(RuleBasedStateMachine):
 
     def _claim(self, job_id: str | None) -> None:
         with session_scope(self.platform) as session:
-            claimed = attempts.claim(session, job_id, "cpu", WORKER, LIMITS)
+            claimed = attempts.claim(session, Wanted(job_id, "cpu"), WORKER, LIMITS)
         ready = {id for id, life in self.lives.items() if life.status == "queued" and life.due <= self.now}
         wanted = ready if job_id is None else ready & {job_id}
         assert (claimed is not None) == bool(wanted)

@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from tests.groundwork.interchange import dataset, ended
+from tests.groundwork.serving import eventually
 
 pytestmark = pytest.mark.slow
 WORDS = [
@@ -105,3 +106,15 @@ def test_labels_that_training_never_saw_are_named_and_the_other_rows_are_scored(
     assert (refused.status_code, refused.json()["error"]["code"]) == (422, "unknown_classes")
     samples = {each["name"] for each in client.get(f"/v1/jobs/{scored['id']}/samples").json()["data"]}
     assert "unknown_labels_dataset" in samples
+
+
+def test_an_upload_is_ready_while_a_training_runs(client: httpx2.Client) -> None:
+    pool = dataset(client, "pool.csv", table(rows(0, 60)))
+    body = {"type": "pretrain", "dataset": pool, "objective": {"name": "mlm"}, "backbone": "text-tiny"}
+    job = client.post("/v1/jobs", json={**body, "budget": {"steps": 100_000}, "batch_size": 8}).json()["id"]
+    eventually(lambda: (client.get(f"/v1/jobs/{job}").json()["progress"] or {}).get("step"), 120)
+    other = dataset(client, "other.csv", table(rows(500, 20)))
+    assert client.get(f"/v1/datasets/{other}").json()["rows"] == 20
+    assert client.get(f"/v1/jobs/{job}").json()["status"] == "running"
+    client.post(f"/v1/jobs/{job}/cancel")
+    assert ended(client, {"id": job})["status"] == "cancelled"

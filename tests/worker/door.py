@@ -63,9 +63,11 @@ class StandIn:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def add(self, id: str = "job_1", inputs: dict[str, bytes] | None = None, **plan: Any) -> Job:
+    def add(
+        self, id: str = "job_1", inputs: dict[str, bytes] | None = None, type: str = "pretrain", **plan: Any
+    ) -> Job:
         files = [self.blob(path, content) for path, content in (inputs or {}).items()]
-        spec = {"type": "pretrain", "dataset": "ds_1", "metadata": {k: str(v) for k, v in plan.items()}}
+        spec = {"type": type, "dataset": "ds_1", "metadata": {k: str(v) for k, v in plan.items()}}
         given = [{"id": "ds_1", "role": "dataset", "digest": "d", "files": files}] if files else []
         self.jobs[id] = Job(id, spec, given)
         return self.jobs[id]
@@ -126,7 +128,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
             return self.refuse(401, "invalid_token")
         self.door.claims.append(body["job_id"])
-        wanted = [j for j in self.door.jobs.values() if j.status == "queued" and body["job_id"] in (None, j.id)]
+        wanted = [
+            job for job in self.door.jobs.values()
+            if job.status == "queued" and body["job_id"] in (None, job.id)
+            and (not body["short"] or job.spec["type"] in ("ingest", "import", "export", "report"))
+        ]  # fmt: skip
         if not wanted:
             return self.answer(204)
         job = wanted[0]

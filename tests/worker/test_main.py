@@ -27,11 +27,11 @@ def ring(valkey: Valkey, job_id: str) -> None:
 
 
 def test_the_consumer_is_set_up_for_doorbells_and_nothing_else() -> None:
-    conf = make_celery(WorkerSettings(worker_token=TOKEN, broker_url="redis://x", slots=3)).conf
+    conf = make_celery(WorkerSettings(worker_token=TOKEN, broker_url="redis://x", slots=3, short_slots=2)).conf
     fixed = {
         "accept_content": ["json"], "task_serializer": "json", "task_ignore_result": True, "task_acks_late": False,
         "task_default_queue": "cpu", "worker_prefetch_multiplier": 1, "worker_disable_prefetch": True,
-        "worker_concurrency": 3, "worker_pool": "threads", "worker_enable_remote_control": False,
+        "worker_concurrency": 5, "worker_pool": "threads", "worker_enable_remote_control": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False, "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True, "result_backend": None,
     }  # fmt: skip
