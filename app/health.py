@@ -132,14 +132,14 @@ def _broker(platform: Platform) -> tuple[str, str | None]:
     if not url:
         return "ok", "none configured; workers poll"
     try:
-        _connect(url)
+        ask_broker(url)
     except OSError as error:
         return "degraded", f"{type(error).__name__}: jobs wait for the next poll"
     return "ok", None
 
 
-def _connect(url: str) -> None:
-    """Say PING; a server that asks for a password first is up too."""
+def ask_broker(url: str) -> None:
+    """Say PING; a server that asks for a password first is up too. Raises OSError where none answers."""
     parts = urlsplit(url)
     if parts.scheme.endswith("socket"):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -104,6 +104,21 @@ def create_key(
 
 
 @app.command()
+def doctor(
+    data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Look at database, schema, clock, store, broker, API, inference and device, and say what to do."""
+
+    def run() -> int:
+        from groundwork.doctor import examine, report
+
+        return report(examine(data_dir), as_json)
+
+    _run("api", run)
+
+
+@app.command()
 def version() -> None:
     """What is installed, role by role."""
 

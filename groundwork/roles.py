@@ -70,7 +70,7 @@ def create_key(name: str, scopes: str, project: str | None) -> int:
     from app.auth.tables import Project
     from app.db import make_engine, make_sessions
 
-    _borrow_secrets()
+    borrow_secrets()
     settings, wanted = api_settings(), sorted(filter(None, scopes.split(",")))
     if not wanted or set(wanted) - {"read", "write", "admin"}:
         raise Refusal(f"--scopes must be some of read, write, admin, separated by commas; got {scopes!r}")
@@ -89,7 +89,7 @@ def create_key(name: str, scopes: str, project: str | None) -> int:
     return 0
 
 
-def _borrow_secrets() -> None:
+def borrow_secrets() -> None:
     """What `groundwork serve` keeps in its data folder stands in for settings that the environment does not give."""
     kept = Path(os.environ.get("GROUNDWORK_DATA_DIR", "data")) / "secrets.json"
     if kept.is_file():

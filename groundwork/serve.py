@@ -162,7 +162,9 @@ class Serve:
 
     def _tell(self) -> None:
         pids = {name: child.pid for name, child in self.children.items()}
-        self._folder.tell({"url": self.url, "pid": os.getpid(), "pids": pids})
+        environment = self.children["api"].environment
+        told = {name: environment.get(f"GROUNDWORK_{name.upper()}", "") for name in ("broker_url", "inference_url")}
+        self._folder.tell({"url": self.url, "pid": os.getpid(), "pids": pids, **told})
 
     def _stop(self) -> int:
         say("Stopping: the worker saves and gives its job back (once more Ctrl-C: stop at once)")
