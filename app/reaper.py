@@ -12,6 +12,7 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from app import garbage
 from app.datasets import expiry
 from app.jobs import limits, parts, sweeps, wakeups
 from app.jobs.limits import Limits
@@ -22,6 +23,7 @@ from app.webhooks.courier import Courier
 
 log = structlog.get_logger(__name__)
 _QUEUES = ("cpu", "gpu")
+COLLECT_SECONDS = 6 * 3600
 
 
 class Reconciler:
@@ -182,7 +184,7 @@ class Background:
             wakeups.outbox.wait(pause)
 
     def _reap(self, pause: float) -> None:
-        looked_at = 0.0
+        looked_at, collected_at = 0.0, time.monotonic()
         while not self._stopped.is_set():
             self._guarded(self._reaper.sweep)
             self._guarded(self._conductor.look)
@@ -190,6 +192,9 @@ class Background:
             if time.monotonic() >= looked_at:
                 self._guarded(lambda: imports.sweep(self._platform))
                 looked_at = time.monotonic() + imports.SWEEP_SECONDS
+            if time.monotonic() - collected_at > COLLECT_SECONDS:
+                collected_at = time.monotonic()
+                self._guarded(lambda: garbage.collect(self._platform).freed)
             self._stopped.wait(pause)
 
     def _watch(self, pause: float) -> None:

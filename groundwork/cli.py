@@ -104,6 +104,23 @@ def create_key(
 
 
 @app.command()
+def gc(
+    data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
+    grace_hours: Annotated[float, typer.Option(min=0, help="an object must have had no owner for so long")] = 24.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be deleted")] = False,
+) -> None:
+    """Delete objects in the store that nothing owns; every API does so by itself every six hours."""
+
+    def run() -> int:
+        from groundwork.roles import collect_garbage
+
+        os.environ["GROUNDWORK_DATA_DIR"] = str(data_dir)
+        return collect_garbage(grace_hours, dry_run)
+
+    _run("api", run)
+
+
+@app.command()
 def doctor(
     data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,

@@ -89,6 +89,32 @@ def create_key(name: str, scopes: str, project: str | None) -> int:
     return 0
 
 
+def collect_garbage(grace_hours: float, dry_run: bool) -> int:
+    """Free what nothing owns and say how much it was. Raises Refusal."""
+    from app.garbage import collect
+    from app.platform import Platform
+
+    borrow_secrets()
+    settings = api_settings()
+    _check_schema(settings)
+
+    def run() -> str:
+        platform = Platform.open(settings)
+        try:
+            found = collect(platform, grace_hours * 3600, dry_run)
+        finally:
+            platform.close()
+        did = "would be deleted" if dry_run else "deleted"
+        waits = found.stray - found.freed
+        return (
+            f"{found.objects} objects, {found.bytes} bytes; without an owner {found.stray}, {found.stray_bytes} bytes: "
+            f"{found.freed} {did} ({found.freed_bytes} bytes), {waits} within their grace"
+        )
+
+    print(_or_refuse(run, "the store could not be looked through"))
+    return 0
+
+
 def borrow_secrets() -> None:
     """What `groundwork serve` keeps in its data folder stands in for settings that the environment does not give."""
     kept = Path(os.environ.get("GROUNDWORK_DATA_DIR", "data")) / "secrets.json"

@@ -9,12 +9,17 @@ from app.db import after_commit
 from app.errors import Conflict
 from app.jobs import limits, transitions
 from app.jobs import service as jobs
+from app.models import service as models
 from app.settings import Settings
 from app.storage import Store
 
 
-def delete_dataset(session: Session, settings: Settings, store: Store, project_id: str, dataset_id: str) -> str:
+def delete_dataset(
+    session: Session, settings: Settings, store: Store, project_id: str, dataset_id: str
+) -> list[str]:
     """Delete rows now and bytes after the commit; the dataset's own unfinished ingest is cancelled.
+
+    Returns: ids of the models that are still here and saw it, by themselves or through the model they began with.
 
     Raises:
         NotFound: no such dataset in the project.
@@ -29,6 +34,7 @@ def delete_dataset(session: Session, settings: Settings, store: Store, project_i
         raise Conflict("in_use", f"Job {user} still reads dataset {row.id}; cancel it or wait for its end.", "id")
     if user is not None and own is not None:
         transitions.cancel(session, own, limits.of(settings))
+    saw = models.that_saw(session, project_id, row.id)
     keys = service.remove(session, row)
     after_commit(session, lambda: [store.delete(key) for key in keys])
-    return dataset_id
+    return saw

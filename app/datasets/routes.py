@@ -70,9 +70,11 @@ def get_dataset(dataset_id: DatasetPath, key: ReadKey, session: ReadSessionDep) 
 def delete_dataset(
     dataset_id: DatasetPath, key: WriteKey, session: SessionDep, settings: SettingsDep, store: StoreDep
 ) -> DatasetDeleted:
-    """Delete a dataset and its bytes. 409 `in_use` while an unfinished job reads it; its own ingest is cancelled."""
-    removal.delete_dataset(session, settings, store, key.project_id, dataset_id)
-    return DatasetDeleted(id=dataset_id)
+    """Delete a dataset and its bytes. 409 `in_use` while an unfinished job reads it; its own ingest is cancelled.
+
+    Models whose jobs read it stay, and are named in the reply."""
+    saw = removal.delete_dataset(session, settings, store, key.project_id, dataset_id)
+    return DatasetDeleted(id=dataset_id, models=saw)
 
 
 @router.get("/datasets/{dataset_id}/preview")

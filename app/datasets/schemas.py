@@ -74,12 +74,13 @@ class DatasetDeleted(BaseModel):
     """The answer to a delete."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"id": "ds_01jd3w8m6k", "object": "dataset", "deleted": True}]}
+        json_schema_extra={"examples": [{"id": "ds_01jd3w8m6k", "object": "dataset", "deleted": True, "models": []}]}
     )
 
     id: str
     object: Literal["dataset"] = "dataset"
     deleted: Literal[True] = True
+    models: list[str] = Field(description="that stay though their jobs read it, or began with such a one")
 
 
 class DatasetPreview(BaseModel):

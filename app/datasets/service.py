@@ -12,7 +12,7 @@ from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session, undefer
 
 from app.datasets import quota
-from app.datasets.tables import Dataset, DatasetFile
+from app.datasets.tables import Dataset, DatasetFile, UploadPart
 from app.db import now_ms
 from app.errors import Conflict, NotFound, Unprocessable
 from app.ids import new_id
@@ -217,6 +217,12 @@ def fail_ingest(session: Session, dataset_id: str, error: dict[str, Any]) -> Non
     row.error = {"code": error.get("code"), "message": error.get("message"), "param": error.get("param")}
     webhooks.publish(session, row.project_id, "dataset.invalid", {"id": row.id})
     session.flush()
+
+
+def owned(session: Session, keys: Sequence[str]) -> set[str]:
+    """Those of these objects of the store that a dataset or an open upload owns."""
+    columns = (Dataset.key, DatasetFile.key, UploadPart.key)
+    return {key for column in columns for key in session.scalars(select(column).where(column.in_(keys)))}
 
 
 def digest_of(files: Sequence[StoredFile]) -> str:

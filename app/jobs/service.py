@@ -16,7 +16,7 @@ from app.ids import new_id
 from app.jobs import journal, wakeups
 from app.jobs.clock import now
 from app.jobs.states import LIVE, Status
-from app.jobs.tables import PARTS, Job, JobInput, Outbox
+from app.jobs.tables import PARTS, AttemptFile, Job, JobInput, Outbox
 from ssl_core.spec import AnySpec, LabelEfficiencySpec
 
 Role = Literal["dataset", "validation", "test", "pool", "training", "probe", "upload", "model"]
@@ -107,3 +107,8 @@ def live_count(session: Session, project_id: str) -> int:
 def digest_of(body: dict[str, Any]) -> str:
     """sha256 of the canonical JSON: two bodies with the same meaning have the same digest."""
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def owned(session: Session, keys: Sequence[str]) -> set[str]:
+    """Those of these objects of the store that an attempt has put there."""
+    return set(session.scalars(select(AttemptFile.key).where(AttemptFile.key.in_(keys))))

@@ -220,6 +220,26 @@ def lock(session: Session, project_id: str, model_id: str) -> Model:
     return row
 
 
+def owned(session: Session, keys: Sequence[str]) -> set[str]:
+    """Those of these objects of the store that a model owns: its files, its exports, its archive."""
+    columns = (ModelFile.key, ModelExport.key)
+    found = {key for column in columns for key in session.scalars(select(column).where(column.in_(keys)))}
+    archives = {key.split("/")[1]: key for key in keys if key.startswith("models/")}
+    return found | {archives[id] for id in session.scalars(select(Model.id).where(Model.id.in_(archives)))}
+
+
+def that_saw(session: Session, project_id: str, dataset_id: str) -> list[str]:
+    """Ids of the models whose jobs read a dataset, or that began with one of those; oldest first."""
+    query = select(Model.id, Model.lineage).where(Model.project_id == project_id).order_by(Model.id)
+    found: set[str] = set()
+    # A model is younger than the one it began with, so one walk in their order sees every chain.
+    for id, lineage in session.execute(query):
+        seen = any(ref["id"] == dataset_id for ref in lineage.get("datasets", ()))
+        if seen or lineage.get("base_model") in found:
+            found.add(id)
+    return sorted(found)
+
+
 def remove(session: Session, row: Model) -> list[str]:
     """Delete the rows; returns the store keys to delete once this is committed."""
     keys = [file["key"] for file in files_of(session, row.id)]

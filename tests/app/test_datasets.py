@@ -186,7 +186,7 @@ def test_the_list_is_newest_first_filtered_and_paged(api_everywhere: Api) -> Non
 def test_a_delete_takes_rows_and_bytes(api_everywhere: Api) -> None:
     made = ready(api_everywhere)
     assert api_everywhere.client.delete(f"/v1/datasets/{made['id']}").json() == {
-        "id": made["id"], "object": "dataset", "deleted": True,
+        "id": made["id"], "object": "dataset", "deleted": True, "models": [],
     }  # fmt: skip
     assert error(api_everywhere.client.get(f"/v1/datasets/{made['id']}"), 404)["code"] == "not_found"
     left = [key for prefix in ("datasets", "jobs") for key, _ in api_everywhere.platform.store.list(prefix)]

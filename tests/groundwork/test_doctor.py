@@ -110,3 +110,16 @@ def test_secrets_of_a_new_folder_are_for_its_owner_alone(tmp_path: Path) -> None
     finally:
         served.process.terminate()
         served.process.wait(30)
+
+
+def test_garbage_is_collected_from_the_command_line(tmp_path: Path) -> None:
+    settings = {"data_dir": str(tmp_path), **SECRETS}
+    assert run("migrate", **settings).returncode == 0
+    lost = tmp_path / "store" / "datasets" / "ds_lost" / "upload"
+    lost.parent.mkdir(parents=True)
+    lost.write_bytes(b"12345")
+    arguments = ["gc", "--data-dir", str(tmp_path), "--grace-hours", "0"]
+    for words in ("0 deleted (0 bytes), 1 within", "1 deleted (5 bytes), 0 within", "without an owner 0"):
+        done = run(*arguments, **settings)
+        assert done.returncode == 0 and words in done.stdout, done.stdout + done.stderr
+    assert not lost.exists()
