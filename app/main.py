@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from app import failures, health, reaper
 from app.auth import routes as auth
+from app.auth.limiter import Limiter
 from app.catalogue import routes as catalogue
 from app.datasets import routes as datasets
 from app.inference import routes as inference
@@ -53,6 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.platform = platform
     app.state.in_flight = set()
+    app.state.limiter = Limiter.open(platform.settings.requests_per_minute, platform.settings.broker_url)
     app.add_middleware(RequestEdge)
     failures.install(app)
     for routes in (auth, datasets, jobs, models, inference, webhooks, catalogue):

@@ -40,7 +40,8 @@ class RequestEdge:
         async def tagged(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen["status"] = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                more = [(b"x-request-id", request_id.encode()), *scope.get("reply_headers", ())]
+                message["headers"] = [*message["headers"], *more]
             await send(message)
 
         try:

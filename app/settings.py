@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     upload_seconds: float = Field(default=86_400, gt=0, description="how long an upload in parts may stay open")
     storage_quota_bytes: int = Field(default=2 * 2**40, ge=1, description="per project")
     max_queued_jobs: int = Field(default=1000, ge=1, description="queued and running jobs per project")
+    requests_per_minute: int = Field(default=30_000, ge=0, description="per project, of all API processes; 0: no limit")
     max_datasets: int = Field(default=100_000, ge=1, description="per project")
     min_free_bytes: int = Field(default=256 * 2**20, ge=0, description="disk head-room below which we are not ready")
     allow_hub: bool = Field(default=False, description="whether `POST /v1/models` may name a hub's repository")

@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBearer
 from sqlalchemy import bindparam, select
 
+from app.auth.limiter import Limiter
 from app.auth.secret import keyed_hash, parse
 from app.auth.tables import ApiKey, Project
 from app.db import now_ms
@@ -57,10 +58,18 @@ async def principal(request: Request) -> Principal:
     """The request's principal, looked up once."""
     known: Principal | None = getattr(request.state, "principal", None)
     if known is None:
-        headers = request.headers.getlist("authorization")
-        known = await run_in_threadpool(authenticate, request.app.state.platform, headers)
+        known = await run_in_threadpool(_admit, request, request.headers.getlist("authorization"))
         request.state.principal = known
     return known
+
+
+def _admit(request: Request, headers: list[str]) -> Principal:
+    """Who asks, if the project has a request left; raises `Unauthorized`, `TooMany`."""
+    asking = authenticate(request.app.state.platform, headers)
+    limiter: Limiter | None = request.app.state.limiter
+    if limiter is not None:
+        request.scope["reply_headers"] = limiter.take(asking.project_id)
+    return asking
 
 
 def require(scope: Scope) -> Callable[..., Awaitable[Principal]]:

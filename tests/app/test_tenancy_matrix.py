@@ -16,7 +16,7 @@ from tests.app.conftest import Api
 from tests.app.jobs_world import Worker, bearer, pretrain_body, ready_dataset
 from tests.model_folders import text_model
 
-VARYING = {"x-request-id", "date"}
+VARYING = {"x-request-id", "date", "ratelimit"}
 IDS_IN_BODIES = {"dataset", "validation_dataset", "test_dataset", "training_dataset", "model", "pool", "public_model"}
 
 
