@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: help setup demo serve test check bench bench-gpu clean
+.PHONY: help setup demo serve test check fuzz bench bench-gpu clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -24,6 +24,9 @@ check: $(VENV)/.dev  ## lint, types and the house rules
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_boundaries.py
+
+fuzz: $(VENV)/.dev  ## requests made from the API's own document, every phase (about 3 minutes)
+	FUZZ_EXAMPLES=15 $(BIN)/python -m pytest tests/app/test_schema_fuzz.py
 
 bench: $(VENV)/.dev  ## measurements on this machine, written to benchmarks/results (PEERS and PEERS_PYTHON: peers too)
 	$(BIN)/python -m benchmarks.run $(if $(PEERS_PYTHON),--peers $(or $(PEERS),../shared/peers) --python $(PEERS_PYTHON))
