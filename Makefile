@@ -31,8 +31,9 @@ fuzz: $(VENV)/.dev  ## requests made from the API's own document, every phase (a
 bench: $(VENV)/.dev  ## measurements on this machine, written to benchmarks/results (PEERS and PEERS_PYTHON: peers too)
 	$(BIN)/python -m benchmarks.run $(if $(PEERS_PYTHON),--peers $(or $(PEERS),../shared/peers) --python $(PEERS_PYTHON))
 
-bench-gpu: $(VENV)/.dev  ## throughput, utilisation and memory of the engine on a GPU
+bench-gpu: $(VENV)/.dev  ## the engine on a GPU: throughput, utilisation, memory (PEERS and PEERS_PYTHON: peers too)
 	$(BIN)/python -m benchmarks.engine
+	$(if $(PEERS_PYTHON),$(BIN)/python -m benchmarks.peers --gpu --peers $(or $(PEERS),../shared/peers) --python $(PEERS_PYTHON))
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)

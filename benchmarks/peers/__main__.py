@@ -1,10 +1,11 @@
 """Us beside the peers, turn about, row by row.
 
-    python -m benchmarks.peers --peers PEERS --python PEERS_VENV/bin/python [--rows mlm,mae] [--rounds 5]
+    python -m benchmarks.peers --peers PEERS --python PEERS_VENV/bin/python [--rows mlm,mae] [--rounds 5] [--gpu]
 
 `PEERS` is the folder of the peers' scripts, `--python` an interpreter that has the peers installed. In each round the
 peer as it comes, we with the peer's settings, we with our recipe's, and the peer tuned run one after the other, and the
-next round runs them backwards; ratios are taken inside a round. Rows join those already in the results file.
+next round runs them backwards; ratios are taken inside a round. Rows join those already in the results file. `--gpu`
+takes the rows for a GPU, where our recipe alone stands against the peer.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from typing import Any
 
 from benchmarks.engine import device_name
 from benchmarks.peers.report import write
-from benchmarks.peers.rows import BY_NAME, ROWS, Json, Row
+from benchmarks.peers.rows import BY_NAME, GPU_ROWS, ROWS, Json, Row
 from worker.engine import ALLOCATOR
 
 _TOKENIZERS = (("wp.json", "wordpiece"), ("bpe.json", "bpe"))
 _VOCABULARY = 4096
 _DATA_WAIT = 900
+_KEPT = ("unit", "params", "precision", "versions", "first_s", "second_s", "compile_refused")
 _Sides = dict[str, list[str]]
 
 
@@ -60,7 +62,8 @@ def make_data(options: argparse.Namespace, work: Path) -> Path:
     """The kit's synthetic data and its tokenizers, made by the kit's own code."""
     data: Path = options.data or work / "data"
     if not (data / "text.txt").exists():
-        subprocess.run([options.python, str(options.peers / "make_tiny_data.py"), str(data)], check=True)
+        much = ["--lines", "20000", "--images", "2048"] if options.gpu else []
+        subprocess.run([options.python, str(options.peers / "make_tiny_data.py"), str(data), *much], check=True)
     for file, kind in _TOKENIZERS:
         if not (data / file).exists():
             call = f"import _hftext as X; X.build_tokenizer({str(data / file)!r}, {str(data / 'text.txt')!r}, "
@@ -80,7 +83,7 @@ def sides_of(row: Row, data: Path, work: Path, options: argparse.Namespace) -> _
     peer = [options.python, str(options.peers / row.script), str(data / row.data), *numbers, *row.flags]
     if row.data == "text.txt":
         peer += ["--tokenizer", str(data / ("bpe.json" if row.script == "hf_clm.py" else "wp.json"))]
-    sides = {"default": peer, "ours": us}
+    sides = {"default": peer} if row.gpu else {"default": peer, "ours": us}
     if row.ours.get("part") != "loader":
         sides["recipe"] = [*us, "--recipe"]
     if row.tuned:
@@ -145,8 +148,9 @@ def summary(rounds: list[dict[str, Json]], sides: _Sides) -> Json:
         side: {
             "value": statistics.median(r[side]["value"] for r in rounds),
             "peak_rss_mib": statistics.median(r[side]["peak_rss_mib"] for r in rounds),
-            **{key: rounds[0][side][key] for key in ("unit", "params", "precision", "versions", "first_s", "second_s")
-               if key in rounds[0][side]},
+            **{key: rounds[0][side][key] for key in _KEPT if key in rounds[0][side]},
+            **{key: statistics.median(r[side][key] for r in rounds) for key in ("mfu", "cuda_peak_mib")
+               if rounds[0][side].get(key) is not None},
         }
         for side in sides
     }  # fmt: skip
@@ -175,7 +179,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, required=True, help="folder of the peers' scripts")
     parser.add_argument("--python", required=True, help="a Python that has the peers installed")
-    parser.add_argument("--rows", default=",".join(BY_NAME), help=f"of {', '.join(BY_NAME)}")
+    parser.add_argument("--rows", help=f"of {', '.join(BY_NAME)}; default: all for the device")
+    parser.add_argument("--gpu", action="store_true", help="the rows for a GPU")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--profile", action="store_true", help="and where the time goes; alone with --rounds 0")
     parser.add_argument("--threads", type=int, default=1)
@@ -185,10 +190,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--remark", default="", help="kept with the rows: what else ran on the machine")
     options = parser.parse_args()
-    wrong = sorted(set(options.rows.split(",")) - set(BY_NAME))
+    known = [row.name for row in (GPU_ROWS if options.gpu else ROWS)]
+    options.rows = options.rows.split(",") if options.rows else known
+    wrong = sorted(set(options.rows) - set(known))
     if wrong:
-        parser.error(f"--rows: {', '.join(wrong)} unknown; known: {', '.join(BY_NAME)}")
-    needed = {row.script for row in ROWS if row.name in options.rows.split(",") and row.script}
+        parser.error(f"--rows: {', '.join(wrong)} unknown{' with --gpu' * options.gpu}; known: {', '.join(known)}")
+    needed = {BY_NAME[name].script for name in options.rows if BY_NAME[name].script}
     lost = sorted(script for script in needed if not (options.peers / script).is_file())
     if lost:
         parser.error(f"--peers: {options.peers} has no {', '.join(lost)}")
@@ -204,7 +211,7 @@ def main() -> int:
         work.mkdir(parents=True, exist_ok=True)
         data = make_data(options, work).resolve()
         failed = 0
-        for wanted in options.rows.split(","):
+        for wanted in options.rows:
             row = BY_NAME[wanted]
             sides = sides_of(row, data, work.resolve(), options)
             found: dict[str, Any] = compare(row, sides, options) if options.rounds else {"row": row.name}
@@ -212,8 +219,9 @@ def main() -> int:
                 found |= profiled(row, sides, options)
             failed += "error" in found
             # After each row, so that an interrupted call keeps what it has.
-            write(options.out, found | ({"remark": options.remark} if options.remark else {}), device_name(gpu=False))
-    print((options.out / "peers_cpu.md").read_text())
+            found |= {"remark": options.remark} if options.remark else {}
+            table = write(options.out, found, device_name(options.gpu), options.gpu)
+    print(table.read_text())
     return int(failed > 0)
 
 

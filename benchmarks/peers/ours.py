@@ -4,7 +4,7 @@
 
 DATA is the kit's data with its tokenizers, as `benchmarks.peers` makes it. Prints one line of JSON. The clock reads
 where the trainer asks whether to stop, once before each step, so all that a step does is in it: reading, views, masks,
-forward, backward, clipping, optimizer, series.
+forward, backward, clipping, optimizer, series. On a GPU it waits for the queue at the first and the last timed step.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ssl_core.learner import TrainStep
 from ssl_core.machine import cpu_precision, keep_freed_memory
 from ssl_core.modalities.base import Modality, Source
 from ssl_core.spec import PretrainSpec, TrainPlan
-from ssl_core.throughput import peak_memory
+from ssl_core.throughput import peak_flops, peak_memory, step_flops, synchronize
 from ssl_core.trainer import train
 
 TOKENIZERS = {"bpe": "bpe.json", "wordpiece": "wp.json"}
@@ -50,8 +50,11 @@ class Clock(MemoryContext):
         self.steps, self.warmup = options.steps, options.warmup
         self.marks: list[tuple[float, float]] = []
         self.profile = profile(activities=[ProfilerActivity.CPU]) if options.profile else None
+        self.device = options.device
 
     def should_stop(self) -> StopReason | None:
+        if len(self.marks) in (self.warmup, self.steps):
+            synchronize(self.device)
         self.marks.append((time.perf_counter(), time.process_time()))
         if self.profile is not None and len(self.marks) == self.warmup + 1:
             self.profile.start()
@@ -91,7 +94,8 @@ def spec_of(row: Row, options: argparse.Namespace) -> PretrainSpec:
     objective, vocabulary = ours.pop("objective"), ours.pop("vocabulary", 0)
     ours.pop("part", None)
     kind = ours.pop("tokenizer", "wordpiece")
-    text = {"name": "text", "max_length": 128, "tokenizer": kind, "special_tokens": kind == "wordpiece"}
+    length = ours.pop("length", 128)
+    text = {"name": "text", "max_length": length, "tokenizer": kind, "special_tokens": kind == "wordpiece"}
     modality = ours.pop("modality", text | ({"vocab_size": max(512, vocabulary)} if vocabulary else {}))
     named = ours.pop("backbone", None)
     custom = {"name": "custom", "family": "transformer"} | ours
@@ -103,9 +107,14 @@ def spec_of(row: Row, options: argparse.Namespace) -> PretrainSpec:
         {
             "dataset": "ds_bench", "objective": objective, "modality": modality, "backbone": shape.model_dump(),
             "budget": {"steps": 1000}, "batch_size": options.batch, "optimizer": optimizer, "validation_fraction": 0,
-            "precision": cpu_precision() if options.recipe else "fp32",
+            "precision": _recipe_precision(options.device) if options.recipe else "fp32",
+            "compile": options.recipe and options.device.type == "cuda",
         }
     )  # fmt: skip
+
+
+def _recipe_precision(device: torch.device) -> str:
+    return "bf16" if device.type == "cuda" else cpu_precision()
 
 
 def real(loader: Loader, steps: range, modality: Modality) -> float:
@@ -133,16 +142,22 @@ def read_only(loader: Loader, clock: Clock) -> None:
         slices.close()
 
 
-def learn(spec: PretrainSpec, source: Source, vocabulary: int, loader: Loader, clock: Clock) -> int:
-    """Train until the clock has had enough; the number of parameters."""
+def learn(spec: PretrainSpec, source: Source, vocabulary: int, loader: Loader, clock: Clock) -> Json:
+    """Train until the clock has had enough; the number of parameters and, on a GPU, the FLOPs of a step."""
     assert spec.backbone is not None
     torch.manual_seed(spec.seed)
     facts = source.facts | ({"vocab_size": vocabulary} if vocabulary else {})
-    nets = spec.objective.build(build_encoder(spec.backbone, facts))
+    nets = spec.objective.build(build_encoder(spec.backbone, facts)).to(clock.device)
+    told: Json = {"params": sum(parameter.numel() for parameter in nets.parameters())}
+    if clock.device.type == "cuda":
+        batch = loader.batch(loader.read(0), clock.device)
+        with torch.autocast("cuda", torch.bfloat16, enabled=spec.precision == "bf16"):
+            told["flops"] = step_flops(lambda: spec.objective.loss(nets, batch))
     try:
         train(TrainStep(spec.objective, nets), loader, TrainPlan.of(spec), clock)
     except Stopped:
-        return sum(parameter.numel() for parameter in nets.parameters())
+        refused = [event["message"] for event in clock.events if event.get("code") == "compile_refused"]
+        return told | ({"compile_refused": refused[0]} if refused else {})
     raise RuntimeError("the trainer ended before the clock")
 
 
@@ -162,19 +177,28 @@ def measure(row: Row, options: argparse.Namespace) -> Json:
         loader = Loader(
             source, modality, spec.objective.views, indices=np.arange(count), batch_size=options.batch, seed=0
         )
-        parameters = 0
+        learned: Json = {"params": 0}
         if row.ours.get("part") == "loader":
             read_only(loader, clock)
         else:
-            parameters = learn(spec, source, row.ours.get("vocabulary", 0), loader, clock)
+            learned = learn(spec, source, row.ours.get("vocabulary", 0), loader, clock)
     told = clock.tell()
     first, last = clock.marks[options.warmup], clock.marks[-1]
     counted = real(loader, range(options.warmup, options.steps), modality)
     return {
         "value": counted / (last[0] - first[0]), "cpu_value": counted / (last[1] - first[1]), "counted": counted,
-        "wall_s": last[0] - first[0], "cpu_s": last[1] - first[1], "params": parameters, "precision": spec.precision,
-        "dropout": spec.backbone.dropout if spec.backbone else 0.0, **told,
+        "wall_s": last[0] - first[0], "cpu_s": last[1] - first[1], **learned, "precision": spec.precision,
+        "dropout": spec.backbone.dropout if spec.backbone else 0.0, **told, **_utilisation(learned, clock, spec),
     }  # fmt: skip
+
+
+def _utilisation(learned: Json, clock: Clock, spec: PretrainSpec) -> Json:
+    """MFU of the timed steps and the GPU's peak memory; nothing on a CPU."""
+    if "flops" not in learned:
+        return {}
+    step = (clock.marks[-1][0] - clock.marks[clock.warmup][0]) / (clock.steps - clock.warmup)
+    reached = learned["flops"] / step / peak_flops(clock.device, spec.precision or "fp32")
+    return {"mfu": reached, "cuda_peak_mib": peak_memory(clock.device) / 2**20}
 
 
 def prepare_twice(row: Row, options: argparse.Namespace) -> Json:
@@ -204,6 +228,7 @@ def main() -> int:
     parser.add_argument("--recipe", action="store_true", help="precision, dropout and GELU as our recipe has them here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    options.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     keep_freed_memory()  # as the process of every job begins
     row = BY_NAME[options.row]
     for name in ("batch", "steps", "warmup"):

@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.rows import MEMORY, ROWS
+from benchmarks.peers.rows import GPU_ROWS, MEMORY, ROWS
 
 Json = dict[str, Any]
 _HEAD = (
     "| Row | Against the peer | Wall ratio (min to max) | Processor ratio (min to max) | Goal | Met "
     "| Our recipe, wall / processor | Rounds |\n|---|---|---|---|---|---|---|---|\n"
+)
+_HEAD_GPU = (
+    "| Row | Against the peer | Ratio (min to max) | Goal | Met | Our MFU | Our GPU memory | Rounds |\n"
+    "|---|---|---|---|---|---|---|---|\n"
 )
 _FOOT = """
 Each ratio is ours / the peer's rate inside one round (fp32 on both sides, the same settings, one thread), the median of
@@ -21,32 +25,42 @@ and is unsure where they disagree.
 """
 
 
-def write(out: Path, found: Json, device: str) -> None:
-    """Put a row into `peers_cpu.json`, in place of its older self, and write the table beside it.
+_FOOT_GPU = """
+Each ratio is our recipe (bf16, compiled) / the peer's rate inside one round, the median of the rounds. `Met` is told by
+the wall. MFU is of our own steps: FLOPs counted from the matrix products that run, over the data sheet's dense peak.
+"""
+
+
+def write(out: Path, found: Json, device: str, gpu: bool = False) -> Path:
+    """Put a row into `peers_cpu.json` or `peers_gpu.json`, in place of its older self; the path of the table beside it.
 
     A row without a title, a profile alone, joins its older self.
     """
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "peers_cpu.json"
+    path = out / f"peers_{'gpu' if gpu else 'cpu'}.json"
     kept: Json = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     kept["device"] = device
     older = kept["rows"].get(found["row"], {})
     kept["rows"][found["row"]] = {**(older if "title" not in found else {}), **found}
     path.write_text(json.dumps(kept, indent=1) + "\n")
-    (out / "peers_cpu.md").write_text(table(kept))
+    path.with_suffix(".md").write_text(table(kept, gpu))
+    return path.with_suffix(".md")
 
 
-def table(kept: Json) -> str:
+def table(kept: Json, gpu: bool = False) -> str:
     """Markdown of all rows, in the order of `ROWS`."""
     rows: Json = kept["rows"]
-    lines = [line for row in ROWS if row.name in rows for line in _lines(rows[row.name])]
+    listed = GPU_ROWS if gpu else ROWS
+    lines = [line for row in listed if row.name in rows for line in (_gpu if gpu else _lines)(rows[row.name])]
     if MEMORY[2] in rows:
         lines += _memory(rows[MEMORY[2]])
     remarks = sorted({row["remark"] for row in rows.values() if row.get("remark")})
     notes = [f"- {row['title']}: {row['note']}" for row in rows.values() if row["note"]]
     days = " and ".join(sorted({row["date"] for row in rows.values() if "date" in row}))
-    command = "python -m benchmarks.peers --peers PEERS --python PEERS_VENV/bin/python --profile"
-    measured = f"Measured on {days} by `{command}`; each side's own command is in peers_cpu.json.\n\n"
+    flag = "--gpu" if gpu else "--profile"
+    command = f"python -m benchmarks.peers --peers PEERS --python PEERS_VENV/bin/python {flag}"
+    own = f"peers_{'gpu' if gpu else 'cpu'}.json"
+    measured = f"Measured on {days} by `{command}`; each side's own command is in {own}.\n\n"
     head = (
         f"# Us and the peers\n\nDevice: {kept['device']}.\n\n"
         + measured
@@ -54,7 +68,25 @@ def table(kept: Json) -> str:
     )
     told = [_profile(row) for row in rows.values() if row.get("profile")]
     profiles = ["", "## Where the time goes", "", *told] if told else []
-    return head + _HEAD + "\n".join(lines) + "\n" + _FOOT + "\n" + "\n".join(notes + profiles) + "\n"
+    top, foot = (_HEAD_GPU, _FOOT_GPU) if gpu else (_HEAD, _FOOT)
+    return head + top + "\n".join(lines) + "\n" + foot + "\n" + "\n".join(notes + profiles) + "\n"
+
+
+def _gpu(row: Json) -> list[str]:
+    if not row.get("sides"):
+        return [f"| {row['title']} | - | - | - | not measured: {row.get('error') or 'no rounds'} | - | - | 0 |"]
+    ours = row["sides"]["recipe"]
+    memory = f"{ours['cuda_peak_mib']:.0f} of {row['sides']['default']['cuda_peak_mib']:.0f} MiB"
+    lines = []
+    for them, goal in zip(("default", "tuned"), row["goals"], strict=True):
+        ratio = row["ratios"][f"recipe/{them}"]["wall"]
+        met = "yes" if ratio["median"] >= goal else "no"
+        against = "as it comes" if them == "default" else "tuned"
+        lines.append(
+            f"| {row['title']} | {against} | {_told(ratio)} | {goal:g} | {met} | {100 * ours['mfu']:.0f} % | {memory} "
+            f"| {row['rounds']} |"
+        )
+    return lines
 
 
 def _profile(row: Json) -> str:

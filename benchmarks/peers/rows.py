@@ -22,6 +22,8 @@ class Row:
         batch, steps, warmup: of both sides; `steps` counts the warm-up, which is not timed. Our process keeps what it
             frees, and has all the memory it needs after some five steps only.
         note: what a reader must know to judge the ratio.
+        ours: our job, the peer's settings where both have them.
+        gpu: measured on a GPU, where our recipe (bf16, compiled) stands against the peer, and `mfu` is told with it.
     """
 
     name: str
@@ -36,7 +38,7 @@ class Row:
     note: str = ""
     tuned: tuple[str, ...] = ("--preset", "tuned")
     ours: Json = field(default_factory=dict)
-
+    gpu: bool = False
 
 _BERT: Json = {
     "objective": {"name": "mlm"}, "positions": "learned", "max_positions": 512, "norm": "post", "norm_epsilon": 1e-12,
@@ -87,6 +89,30 @@ ROWS: tuple[Row, ...] = (
         note="Our first preparation of a text pool (tokenizer, shards) against our second.",
         ours=_BERT | _SMALL),
 )  # fmt: skip
-BY_NAME = {row.name: row for row in ROWS}
+_TUNED_GPU = ("--preset", "tuned", "--workers", "4")
+_READS = "Both read the same lines; the peer's loader is the process itself as it comes, four workers when tuned."
+GPU_ROWS: tuple[Row, ...] = (
+    Row("mlm-base-gpu", "MLM BERT-base, T128", "hf_mlm.py", "text.txt",
+        ("--model-vocab", "30522", "--hidden", "768", "--layers", "12", "--heads", "12"), (6.0, 2.0), batch=256,
+        steps=60, warmup=20, tuned=_TUNED_GPU, ours=_BERT | _BASE, gpu=True,
+        note=_SAME + " " + _READS + " Our MFU is to be 45 % or more."),
+    Row("gpt2-gpu", "GPT-2 124M, T512", "hf_clm.py", "text.txt",
+        ("--model-vocab", "50257", "--hidden", "768", "--layers", "12", "--heads", "12", "--seq", "512"), (6.0, 1.4),
+        batch=32, steps=60, warmup=20, note=_READS, tuned=_TUNED_GPU, gpu=True,
+        ours={"objective": {"name": "next_token"}, **_BASE, "positions": "learned", "max_positions": 512,
+              "attention": "causal", "embedding_norm": False, "dropout": 0.1, "mlp": "gelu_tanh",
+              "tokenizer": "bpe", "length": 512, "vocabulary": 50257}),
+    Row("mae-gpu", "MAE ViT-B/16, 224 px", "hf_mae.py", "images",
+        ("--size", "224", "--patch", "16", "--hidden", "768", "--layers", "12", "--heads", "12",
+         "--dec-hidden", "512", "--dec-layers", "8", "--dec-heads", "16"), (4.0, 2.0), batch=128, steps=40, warmup=12,
+        note="The same encoder, decoder and share of hidden patches; the peer decodes each picture each time.",
+        tuned=("--preset", "tuned", "--workers", "8"), gpu=True,
+        ours={"objective": {"name": "mae", "decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16},
+              "modality": {"name": "image", "size": 224}, "backbone": "vit-base"}),
+    Row("simclr-gpu", "SimCLR ResNet-18 small stem, 32 px", "lightly_simclr.py", "images", ("--small-stem",),
+        (5.0, 4.0), batch=512, steps=40, warmup=12, note="Tuned is bf16, channels-last and eight loader workers.",
+        tuned=("--bf16", "--channels-last", "--workers", "8"), ours=_SIMCLR, gpu=True),
+)  # fmt: skip
+BY_NAME = {row.name: row for row in ROWS + GPU_ROWS}
 MEMORY = ("memory", "Peak memory of MLM", "mlm", 0.65)
 """Name and title of the row, the row whose runs it is read from, and our greatest share of the peer's memory."""

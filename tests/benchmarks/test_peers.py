@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.peers.__main__ import known_objectives, sides_of, summary
 from benchmarks.peers.ours import spec_of
 from benchmarks.peers.report import table, verdict, write
-from benchmarks.peers.rows import ROWS, Row
+from benchmarks.peers.rows import GPU_ROWS, ROWS, Row
 
 
 def ran(value: float, cpu_s: float, **more: Any) -> dict[str, Any]:
@@ -50,17 +51,35 @@ def test_a_row_measured_again_takes_its_own_place_only(tmp_path: Path) -> None:
     assert "first" not in text
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", ROWS + GPU_ROWS, ids=lambda row: row.name)
 def test_every_row_is_a_job_the_engine_takes(row: Row) -> None:
     assert row.ours["objective"]["name"] in known_objectives()
-    spec = spec_of(row, argparse.Namespace(recipe=False, batch=row.batch))
+    spec = spec_of(row, argparse.Namespace(recipe=False, batch=row.batch, device=torch.device("cpu")))
     assert spec.precision == "fp32"
     assert spec.batch_size == row.batch
 
 
+@pytest.mark.parametrize("row", GPU_ROWS, ids=lambda row: row.name)
+def test_on_a_gpu_our_recipe_is_compiled_in_bf16(row: Row) -> None:
+    spec = spec_of(row, argparse.Namespace(recipe=True, batch=row.batch, device=torch.device("cuda")))
+    assert (spec.precision, spec.compile) == ("bf16", True)
+
+
+def test_the_table_of_a_gpu_tells_ratio_mfu_and_memory(tmp_path: Path) -> None:
+    rounds = [
+        {"default": ran(100, 5, cuda_peak_mib=900.0), "recipe": ran(700, 5, cuda_peak_mib=300.0, mfu=0.5),
+         "tuned": ran(400, 5, cuda_peak_mib=500.0)}
+    ]  # fmt: skip
+    sides: dict[str, list[str]] = {"default": [], "recipe": [], "tuned": []}
+    row = {"row": "mlm-base-gpu", "title": "MLM", "goals": [6.0, 2.0], "note": "", **summary(rounds, sides)}
+    text = write(tmp_path, row, "some GPU", gpu=True).read_text()
+    assert "| MLM | as it comes | **7.00** (7.00 to 7.00) | 6 | yes | 50 % | 300 of 900 MiB | 1 |" in text
+    assert "| MLM | tuned | **1.75** (1.75 to 1.75) | 2 | no | 50 % |" in text
+
+
 def test_both_sides_get_the_same_batch_steps_and_threads(tmp_path: Path) -> None:
     options = argparse.Namespace(threads=1, python="python", peers=tmp_path)
-    for row in ROWS:
+    for row in ROWS + GPU_ROWS:
         for command in sides_of(row, tmp_path, tmp_path, options).values():
             given = [command[command.index(f"--{name}") + 1] for name in ("threads", "batch", "steps", "warmup")]
             assert given == ["1", str(row.batch), str(row.steps), str(row.warmup)]
