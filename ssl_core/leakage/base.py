@@ -38,6 +38,10 @@ class Kind(ABC):
     def estimate(self, one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(pairs,) similarity in 0..1 of two tables of (pairs, width) sketches."""
 
+    def bar(self, table: NDArray[np.uint8]) -> float:
+        """The similarity asked for among (n, width) sketches of one dataset: `least`, or more where all are alike."""
+        return self.least
+
     def similarity(self, one: Mapping[str, Any], other: Mapping[str, Any], estimate: float) -> float:
         """The similarity of two contents, where sketches only estimate it."""
         return estimate

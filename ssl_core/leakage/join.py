@@ -81,10 +81,11 @@ def _judged(
     """Pairs that are near duplicates by their contents."""
     mine = contents(held.dataset, set(hopeful))
     theirs: dict[int, Any] = contents(known.dataset, {other for some in hopeful.values() for other, _ in some})
+    bar = kind.bar(known.sketches) if hopeful else kind.least
     for row, some in hopeful.items():
         for other, estimate in some:
             similarity = kind.similarity(mine[row], theirs[other], estimate)
-            if similarity >= kind.least:
+            if similarity >= bar:
                 yield Pair(row, other, round(similarity, 4), False)
 
 
