@@ -43,7 +43,7 @@ class Child:
         """Start it in its own session: Ctrl-C reaches the supervisor alone, which then drains in order."""
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
-        launch = [sys.executable, "-I", "-S", _launcher(), str(os.getpid()), str(int(self.last_signal)), "-", "--"]
+        launch = [sys.executable, "-I", "-S", _launcher(), str(os.getpid()), str(int(self.last_signal)), "-", "-", "--"]
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
                 [*launch, *self.command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.environment,

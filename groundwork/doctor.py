@@ -57,7 +57,7 @@ def examine(data_dir: Path) -> list[Finding]:
         return [*found, Finding("settings", "fail", str(refusal), advice), _device()]
     state = _state(data_dir)
     found.append(Finding("settings", "ok", f"data in {settings.data_dir.resolve()}"))
-    found += [_guarded("secrets", lambda: _secrets(data_dir))]
+    found += [_guarded("secrets", lambda: _secrets(data_dir)), _guarded("sandbox", _sandbox)]
     found += [*_guarded_all("database", lambda: _database(settings))]
     found += [_guarded("store", lambda: _store(settings)), _guarded("broker", lambda: _broker(settings, state))]
     found.append(_guarded("api", lambda: _api(settings, state)))
@@ -105,6 +105,19 @@ def _state(data_dir: Path) -> dict[str, Any]:
 
 def _software() -> Finding:
     return Finding("software", "ok", "; ".join(version.describe().splitlines()))
+
+
+def _sandbox() -> Finding:
+    """Of a worker that runs here."""
+    from worker.launch import LEAST_ABI, landlock_abi
+
+    abi, wanted = landlock_abi(), os.environ.get("GROUNDWORK_SANDBOX", "auto")
+    if wanted == "off":
+        return Finding("sandbox", "warn", "switched off", "leave GROUNDWORK_SANDBOX unset, if strangers' files come in")
+    if abi >= LEAST_ABI:
+        return Finding("sandbox", "ok", f"Landlock {abi}: runs see their own files{' and no network' * (abi >= 4)}")
+    status: Status = "fail" if wanted == "required" else "warn"
+    return Finding("sandbox", status, "this kernel has no Landlock", "use Linux 5.19 or newer with it switched on")
 
 
 def _secrets(data_dir: Path) -> Finding:

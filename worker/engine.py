@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import worker
 from worker import processes
+from worker.sandbox import ground
 from worker.settings import WorkerSettings
 
 StopWord = Literal["cancel", "pause", "drain"]
@@ -52,20 +53,32 @@ class Engine:
     def start(self) -> tuple[int, str]:
         """Its pid and start time. The calling thread must outlive it: the death signal follows threads."""
         self._oom_before = processes.oom_kills()
-        caps = self._settings
-        limits = f"nice={caps.nice},core=0,fsize={caps.max_file_bytes},nofile={caps.max_open_files}"
+        environment = _environment(self.run)
+        limits, ground = self.bounds(environment)
         launcher = str(Path(__file__).with_name("launch.py"))
         program = [sys.executable, "-P", "-m", self._settings.engine_module, str(self.run)]
         command = [
-            sys.executable, "-I", "-S", launcher, str(os.getpid()), str(int(signal.SIGKILL)), limits, "--", *program,
+            sys.executable, "-I", "-S", launcher, str(os.getpid()), str(int(signal.SIGKILL)), limits, ground, "--",
+            *program,
         ]  # fmt: skip
         # Append mode: the log can be cut while the engine writes it, and its next line then starts at the new end.
         with (self.run / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.run,
-                env=_environment(self.run), start_new_session=True,
+                env=environment, start_new_session=True,
             )  # fmt: skip
         return self._process.pid, processes.start_time(self._process.pid) or ""
+
+    def bounds(self, environment: dict[str, str]) -> tuple[str, str]:
+        """The launcher's words for the limits and the ground of a run that has its `run.json`."""
+        caps = self._settings
+        order = json.loads((self.run / "run.json").read_bytes())
+        limits = f"nice={caps.nice},core=0,fsize={caps.max_file_bytes},nofile={caps.max_open_files}"
+        if order["spec"].get("type") == "ingest":
+            limits += f",data={caps.ingest_memory_bytes}"
+        if caps.sandbox == "off":
+            return limits, "-"
+        return limits, json.dumps(ground(self.run, order, environment, (caps.data_dir, caps.root)))
 
     def returncode(self) -> int | None:
         """None while it runs; negative = the signal that ended it."""

@@ -37,6 +37,8 @@ from worker.inference_errors import Busy, InferenceError, Refused
 from worker.inference_files import ModelFiles
 from worker.inference_models import ModelCache
 from worker.inference_settings import InferenceSettings
+from worker.launch import LEAST_ABI, confine, landlock_abi
+from worker.sandbox import ground_of_inference
 
 log = structlog.get_logger()
 MAX_BODY_BYTES = 64 * 2**20
@@ -219,6 +221,7 @@ def main() -> None:
     """Serve until SIGTERM, then answer what is in hand and leave. A bad setting is one line and exit status 1 (B82)."""
     try:
         settings = InferenceSettings()
+        _confine(settings)
         app = create_app(settings)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -232,6 +235,16 @@ def main() -> None:
         app, host=host, port=port, log_level=settings.log_level.lower(), access_log=False,
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )  # fmt: skip
+
+
+def _confine(settings: InferenceSettings) -> None:
+    """Before there are threads: those that are begun later are bound with this one."""
+    abi = landlock_abi()
+    if settings.sandbox == "required" and abi < LEAST_ABI:
+        sys.exit("groundwork inference: GROUNDWORK_SANDBOX is `required`, and this kernel has no Landlock")
+    if settings.sandbox != "off" and abi >= LEAST_ABI:
+        settings.models_dir.mkdir(parents=True, exist_ok=True)
+        confine(**ground_of_inference(settings.models_dir, (settings.data_dir, settings.models_dir)))
 
 
 async def _body(request: Request) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
@@ -25,6 +26,9 @@ class InferenceSettings(BaseSettings):
     inference_requests: int = Field(default=256, ge=1, description="requests in hand before new ones get 503")
     inference_threads: int | None = Field(default=None, ge=1, description="torch threads; None = torch's choice")
     drain_seconds: float = Field(default=30, gt=0, description="time for requests in hand after SIGTERM")
+    sandbox: Literal["auto", "off", "required"] = Field(
+        default="auto", description="Landlock: where the kernel has it, never, or no service without it"
+    )
     log_level: str = "INFO"
 
     @property

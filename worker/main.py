@@ -22,6 +22,7 @@ from celery.signals import setup_logging, worker_shutting_down
 from celery.worker import state
 from pydantic import ValidationError
 
+from worker.launch import LEAST_ABI, landlock_abi
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 from worker.tasks import register
@@ -85,6 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         for chatty in ("httpx2", "celery.worker.strategy", "celery.app.trace"):
             logging.getLogger(chatty).setLevel("WARNING")
+        if settings.sandbox == "required" and landlock_abi() < LEAST_ABI:
+            raise ValueError("GROUNDWORK_SANDBOX is `required`, and this kernel has no Landlock (Linux 5.19 and newer)")
         supervisor = Supervisor(settings)
     except (ValidationError, OSError, ValueError) as error:
         print(f"groundwork worker: {_one_line(error)}", file=sys.stderr)

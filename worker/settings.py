@@ -38,6 +38,10 @@ class WorkerSettings(BaseSettings):
     cache_bytes: int = Field(default=50 * GIB, ge=0, description="fetched datasets and models kept for later")
     max_file_bytes: int = Field(default=512 * GIB, ge=MIB, description="largest file a run may write")
     max_open_files: int = Field(default=4096, ge=256)
+    sandbox: Literal["auto", "off", "required"] = Field(
+        default="auto", description="Landlock for engines: where the kernel has it, never, or no work without it"
+    )
+    ingest_memory_bytes: int = Field(default=8 * GIB, ge=GIB, description="of a run that only reads uploaded files")
     max_log_bytes: int = Field(default=16 * MIB, ge=1024, description="raw output relayed from one attempt")
     max_event_bytes: int = Field(default=4 * GIB, ge=MIB, description="events of one attempt")
     log_level: str = "INFO"

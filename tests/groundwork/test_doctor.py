@@ -30,7 +30,7 @@ def test_all_is_well_while_it_serves_and_what_is_not_is_told(tmp_path: Path) -> 
         status, parts = looked_at(tmp_path / "data")
         assert status == 0, parts
         assert {part for part, told in parts.items() if told["status"] != "ok"} == set(), parts
-        wanted = {"software", "settings", "secrets", "database", "clock", "queue", "store", "broker", "api"}
+        wanted = {"software", "settings", "secrets", "database", "clock", "queue", "store", "broker", "api", "sandbox"}
         assert wanted | {"inference", "device", "compiler"} == set(parts)
         plain = run("doctor", "--data-dir", str(tmp_path / "data"))
         assert plain.returncode == 0 and "ok    database" in plain.stdout

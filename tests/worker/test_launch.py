@@ -17,7 +17,7 @@ LOOK = "import os, pathlib; print(os.nice(0)); print(pathlib.Path('/proc/self/au
 
 def launched(limits: str, code: str) -> list[str]:
     """The lines a program prints that was started under these limits in a session of its own."""
-    program = [sys.executable, "-I", "-S", worker.launch.__file__, str(os.getpid()), "9", limits, "--"]
+    program = [sys.executable, "-I", "-S", worker.launch.__file__, str(os.getpid()), "9", limits, "-", "--"]
     done = subprocess.run(
         [*program, sys.executable, "-c", code], capture_output=True, text=True, start_new_session=True, check=True
     )
