@@ -10,14 +10,19 @@ from urllib.parse import parse_qs, urlsplit
 import structlog
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel
 from sqlalchemy import BigInteger, String
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.datasets.measures import gather as measure_datasets
 from app.db import Base, now_ms
 from app.deps import PlatformDep
 from app.errors import Unavailable
-from app.platform import Platform, session_scope
+from app.jobs.measures import gather as measure_jobs
+from app.platform import Platform, read_scope, session_scope
 from app.responses import ErrorReply
 from app.telemetry import exposition
 
@@ -94,9 +99,20 @@ def readyz(platform: PlatformDep) -> Response:
 
 
 @router.get("/metrics", response_class=Response, summary="Prometheus metrics")
-async def metrics() -> Response:
-    """Text exposition format; labels are route templates."""
-    return Response(exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+def metrics(platform: PlatformDep) -> Response:
+    """Text exposition format; labels are route templates, states and queues. Jobs and datasets are the database's."""
+    return Response(exposition(_counted(platform)), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _counted(platform: Platform) -> list[Metric]:
+    """The process's own numbers are told even while the database is away."""
+    up = GaugeMetricFamily("groundwork_database_up", "Whether the database answered this scrape", value=1)
+    try:
+        with read_scope(platform) as session:
+            return [*measure_jobs(session), *measure_datasets(session), up]
+    except SQLAlchemyError as error:
+        log.warning("not_counted", error=type(error).__name__)
+        return [GaugeMetricFamily(up.name, up.documentation, value=0)]
 
 
 def _timed(check: Any, platform: Platform) -> Part:

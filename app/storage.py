@@ -22,6 +22,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from app.errors import InsufficientStorage, TooLarge, Unavailable
+from app.telemetry import stored
 
 BLOCK = 1 << 20  # bytes handed on at a time
 _JOINED = 256 << 10  # bytes worth a thread of their own
@@ -75,7 +76,7 @@ class Store:
             piece, flying = self._pieces(limit)
             await obstore.put_async(self._backend, _checked(key), stream, chunk_size=piece, max_concurrency=flying)
             await run_in_threadpool(self._make_durable, key)
-        return Stored(key, seen.size, seen.digest.hexdigest())
+        return seen.stored(key)
 
     def put(self, key: str, content: bytes | Iterable[bytes], limit: int | None = None) -> Stored:
         """The same from a thread, for bytes or a plain iterator of bytes."""
@@ -85,7 +86,7 @@ class Store:
             piece, flying = self._pieces(limit)
             obstore.put(self._backend, _checked(key), seen.watch(chunks), chunk_size=piece, max_concurrency=flying)
             self._make_durable(key)
-        return Stored(key, seen.size, seen.digest.hexdigest())
+        return seen.stored(key)
 
     async def stream(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes of [start, end), a block at a time, for a streaming reply. An empty range yields nothing."""
@@ -202,6 +203,11 @@ class _Seen:
             self.digest.update(chunk)
             if chunk:
                 yield chunk
+
+    def stored(self, key: str) -> Stored:
+        """All of it is durable under `key`."""
+        stored(self.size)
+        return Stored(key, self.size, self.digest.hexdigest())
 
     def _count(self, chunk: bytes) -> None:
         self.size += len(chunk)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -29,6 +30,16 @@ _seconds = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
     registry=registry,
 )
+_moves = Counter("groundwork_job_moves", "Steps of jobs", ["type", "source", "target"], registry=registry)
+_ended = Counter("groundwork_attempts", "Attempts that ended here", ["type", "outcome"], registry=registry)
+_lasted = Histogram(
+    "groundwork_job_seconds",
+    "From the first start of a job to its end",
+    ["type", "status"],
+    buckets=(1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600),
+    registry=registry,
+)
+_written = Counter("groundwork_stored_bytes", "Bytes put into the store", registry=registry)
 
 
 def observe(method: str, route: str, status: int, seconds: float) -> None:
@@ -45,9 +56,38 @@ def route_template(scope: Mapping[str, Any]) -> str:
     return str(path) if path else "unmatched"
 
 
-def exposition() -> bytes:
-    """The metrics in Prometheus' text format."""
-    return generate_latest(registry)
+def moved(kind: str, source: str, target: str, outcome: str | None = None) -> None:
+    """Count a committed step of a job, and the end of its attempt where that is one."""
+    _moves.labels(kind, source, target).inc()
+    if outcome is not None:
+        _ended.labels(kind, outcome).inc()
+
+
+def lasted(kind: str, status: str, seconds: float) -> None:
+    """Count how long a job took that has ended."""
+    _lasted.labels(kind, status).observe(seconds)
+
+
+def stored(size: int) -> None:
+    """Count the bytes of a finished write."""
+    _written.inc(size)
+
+
+class _Found:
+    """Families counted for one scrape."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def exposition(families: Iterable[Metric] = ()) -> bytes:
+    """The process's own metrics and `families` in Prometheus' text format."""
+    counted = CollectorRegistry(auto_describe=False)
+    counted.register(_Found(families))
+    return generate_latest(registry) + generate_latest(counted)
 
 
 def configure_logging(level: str) -> None:

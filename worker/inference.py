@@ -10,17 +10,18 @@ import base64
 import hmac
 import math
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import structlog
 import torch
 import uvicorn
 from anyio import to_thread
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -30,71 +31,20 @@ from starlette.routing import Route
 from ssl_core.completion import Completer
 from ssl_core.errors import CheckpointError, EngineError
 from ssl_core.inference import Item, LoadedModel, load
-from ssl_core.modalities import COLUMNS, MODALITIES
 from ssl_core.sampling import Sampling
+from worker import logs
 from worker.inference_batcher import Batcher, Work
 from worker.inference_errors import Busy, InferenceError, Refused
 from worker.inference_files import ModelFiles
+from worker.inference_metrics import MEDIA_TYPE, Metrics
 from worker.inference_models import ModelCache
+from worker.inference_requests import AnswerRequest, EmbedRequest
 from worker.inference_settings import InferenceSettings
 from worker.launch import LEAST_ABI, confine, landlock_abi
 from worker.sandbox import ground_of_inference
 
 log = structlog.get_logger()
 MAX_BODY_BYTES = 64 * 2**20
-MAX_ITEMS = 2048
-
-
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class InputItem(RootModel[dict[str, str | list[int]]]):
-    """`{"tokens": [...]}`, or the content of a modality by column; files as base64."""
-
-    model_config = ConfigDict(strict=True)
-
-    def item(self, number: int) -> Item:
-        """What `ssl_core.inference` reads. Raises Refused `invalid_input`."""
-        where, tokens = f"input[{number}]", self.root.get("tokens")
-        if isinstance(tokens, list) and len(self.root) == 1:
-            return tokens
-        if not any(self.root.keys() == one.columns.keys() for one in MODALITIES.values()):
-            known = "; ".join(", ".join(one.columns) for one in MODALITIES.values())
-            raise Refused(422, "invalid_input", f"an item has exactly one of these: tokens; {known}", where)
-        content = {name: _content(name, value, where) for name, value in self.root.items()}
-        return content if len(content) > 1 else next(iter(content.values()))
-
-
-def _content(name: str, value: str | list[int], where: str) -> str | bytes:
-    if not isinstance(value, str):
-        raise Refused(422, "invalid_input", f"{name} is not a string", where)
-    try:
-        return base64.b64decode(value, validate=True) if COLUMNS[name].media else value
-    except ValueError as error:
-        raise Refused(422, "invalid_input", f"{name} is not base64", where) from error
-
-
-class PredictRequest(_Closed):
-    """Which model, which items."""
-
-    model_id: str
-    digest: str
-    items: Annotated[list[InputItem], Field(min_length=1, max_length=MAX_ITEMS)]
-
-
-class AnswerRequest(PredictRequest):
-    """Body of `POST /predict`; `sampling` and `seed` for a model that writes."""
-
-    sampling: Sampling | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-
-
-class EmbedRequest(PredictRequest):
-    """Body of `POST /embed`. `dimensions`: keep that many numbers of each vector and give it length 1 again."""
-
-    pooling: Literal["mean", "cls", "max"] = "mean"
-    dimensions: Annotated[int | None, Field(ge=1)] = None
 
 
 class InferenceService:
@@ -110,6 +60,11 @@ class InferenceService:
         self.models: ModelCache[LoadedModel] = ModelCache(self._open, settings.model_cache_bytes)
         self.files.in_use = self.models.digests
         self.batcher = Batcher(settings.inference_queue_tokens)
+        gauges = {
+            "in_hand": lambda: self._in_hand, "waiting_tokens": lambda: self.batcher.waiting,
+            "model_bytes": lambda: self.models.held_bytes, "models": lambda: len(self.models.digests()),
+        }  # fmt: skip
+        self.metrics = Metrics(gauges)
 
     def close(self) -> None:
         """Compute what is queued, then let go of everything."""
@@ -128,6 +83,10 @@ class InferenceService:
         """`GET /healthz`: needs no token, says nothing of any tenant."""
         return JSONResponse({"status": "ok", "in_hand": self._in_hand, "model_bytes": self.models.held_bytes})
 
+    async def measured(self, request: Request) -> Response:
+        """`GET /metrics`: as `/healthz`, and for the same callers."""
+        return Response(self.metrics.exposition(), media_type=MEDIA_TYPE)
+
     async def _admit(self, request: Request, answer: Callable[[bytes], Awaitable[Response]]) -> Response:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._token):
@@ -135,19 +94,31 @@ class InferenceService:
         if self._in_hand >= self._requests:
             raise Busy("inference_busy", "Too many requests are in hand; try again.")
         self._in_hand += 1
+        verb, began, status = request.url.path.strip("/"), time.perf_counter(), 0
         try:
-            return await answer(await _body(request))
+            reply = await answer(await _body(request))
+            status = reply.status_code
+            return reply
+        except (InferenceError, EngineError) as error:
+            status = error.status if isinstance(error, InferenceError) else 422
+            raise
+        except Exception:
+            status = 500
+            raise
         finally:
             self._in_hand -= 1
+            self.metrics.answered(verb, status, time.perf_counter() - began)
 
     async def _embed(self, body: bytes) -> Response:
         order, work = await to_thread.run_sync(self._prepare, body, EmbedRequest)
         vectors = await asyncio.wrap_future(self.batcher.submit(work))
+        self.metrics.computed("embed", _tokens(work))
         return await to_thread.run_sync(_vectors_reply, vectors, order.dimensions, work)
 
     async def _predict(self, body: bytes) -> Response:
         _, work = await to_thread.run_sync(self._prepare, body, AnswerRequest)
         answers = await asyncio.wrap_future(self.batcher.submit(work))
+        self.metrics.computed("predict", _tokens(work))
         return JSONResponse({"answers": answers, "tokens": _tokens(work)})
 
     def _prepare(self, body: bytes, shape: type[Any]) -> tuple[Any, Work]:
@@ -178,6 +149,7 @@ class InferenceService:
         except CheckpointError as error:
             words = f"The stored model cannot be opened: {error.message}."
             raise InferenceError(500, error.code, words, "model") from error
+        self.metrics.loads.inc()
         log.info("model_loaded", model=model_id, digest=digest, bytes=model.size_bytes)
         return model
 
@@ -210,6 +182,7 @@ def create_app(settings: InferenceSettings) -> Starlette:
         Route("/embed", service.embed, methods=["POST"]),
         Route("/predict", service.predict, methods=["POST"]),
         Route("/healthz", service.healthz, methods=["GET"]),
+        Route("/metrics", service.measured, methods=["GET"]),
     ]
     handlers: dict[Any, Any] = {
         InferenceError: _render, EngineError: _render_engine, HTTPException: _render_http, Exception: _render_bug,
@@ -221,6 +194,7 @@ def main() -> None:
     """Serve until SIGTERM, then answer what is in hand and leave. A bad setting is one line and exit status 1 (B82)."""
     try:
         settings = InferenceSettings()
+        logs.configure(settings.log_level)
         _confine(settings)
         app = create_app(settings)
     except ValidationError as error:
@@ -228,11 +202,13 @@ def main() -> None:
         sys.exit(f"groundwork inference: GROUNDWORK_{str(first['loc'][0]).upper()}: {first['msg']}")
     except OSError as error:
         sys.exit(f"groundwork inference: {error.strerror}: {error.filename}")
+    except ValueError as error:
+        sys.exit(f"groundwork inference: GROUNDWORK_LOG_LEVEL: {error}")
     if settings.inference_threads:
         torch.set_num_threads(settings.inference_threads)
     host, port = settings.address
     uvicorn.run(
-        app, host=host, port=port, log_level=settings.log_level.lower(), access_log=False,
+        app, host=host, port=port, log_config=None, access_log=False,
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )  # fmt: skip
 

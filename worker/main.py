@@ -22,6 +22,7 @@ from celery.signals import setup_logging, worker_shutting_down
 from celery.worker import state
 from pydantic import ValidationError
 
+from worker import logs
 from worker.launch import LEAST_ABI, landlock_abi
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
@@ -83,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = WorkerSettings()
         if "--check" in (sys.argv[1:] if arguments is None else arguments):
             return _check(settings)
-        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logs.configure(settings.log_level)
         for chatty in ("httpx2", "celery.worker.strategy", "celery.app.trace"):
             logging.getLogger(chatty).setLevel("WARNING")
         if settings.sandbox == "required" and landlock_abi() < LEAST_ABI:

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 
+from worker import logs
 from worker.api_client import ApiTrouble, Door, LeaseLost
 from worker.ticket import Ticket
 
@@ -26,7 +27,7 @@ class Pulse:
         self._ticket = ticket
         self._last_ok = claimed_at
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"pulse-{ticket.name}", daemon=True)
+        self._thread = logs.thread(self._beat, f"pulse-{ticket.name}")
         self._door: Door | None = None
         self.gone = threading.Event()
         self.command: str | None = None

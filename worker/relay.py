@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from worker import logs
 from worker.api_client import ApiTrouble, Door, LeaseLost, Refused
 from worker.settings import WorkerSettings
 from worker.tail import EventTail, LogTail
@@ -37,7 +38,7 @@ class Relay:
         self._log_offset = 0
         self.uploader = CheckpointUploader(run, door, settings.report_seconds)
         self._last_round, self._lost = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._work, name=f"relay-{run.name}", daemon=True)
+        self._thread = logs.thread(self._work, f"relay-{run.name}")
         self._thread.start()
 
     def size(self) -> int:

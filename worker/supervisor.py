@@ -9,6 +9,7 @@ import threading
 import time
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 
 from worker import processes
@@ -120,9 +121,11 @@ class Supervisor:
             return False
         if ticket is None:
             return False
-        log.info("%s: claimed (%s)", ticket.name, ticket.spec.get("type"))
-        status = Attempt(self._client, ticket, self._settings, self.drain, claimed_at).run(self._notebook, self._cache)
-        log.info("%s: %s", ticket.name, status)
+        with structlog.contextvars.bound_contextvars(job_id=ticket.job_id, attempt=ticket.fence):
+            log.info("%s: claimed (%s)", ticket.name, ticket.spec.get("type"))
+            attempt = Attempt(self._client, ticket, self._settings, self.drain, claimed_at)
+            status = attempt.run(self._notebook, self._cache)
+            log.info("%s: %s", ticket.name, status)
         self._cache.evict()
         return True
 

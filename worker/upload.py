@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from worker import logs
 from worker.api_client import ApiTrouble, Door, LeaseLost, Refused
 from worker.cache import digest
 from worker.ticket import FilePath
@@ -80,7 +81,7 @@ class CheckpointUploader:
         self._changed = threading.Condition()
         self._busy = self._closed = False
         self._last_step = -1
-        self._thread = threading.Thread(target=self._work, name=f"upload-{run.name}", daemon=True)
+        self._thread = logs.thread(self._work, f"upload-{run.name}")
         self._thread.start()
 
     def offer(self, event: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict
-from app.jobs import endings, journal, wakeups
+from app.jobs import endings, journal, measures, wakeups
 from app.jobs.clock import now
 from app.jobs.limits import Limits
 from app.jobs.states import HELD, LEGAL, TERMINAL, Outcome, Status
@@ -94,6 +94,7 @@ def claim(session: Session, wanted: Wanted, limits: Limits) -> Job | None:
     data = {"from": Status.QUEUED, "to": Status.RUNNING, "attempt": job.fence}
     entry = journal.Entry("state", Status.RUNNING, f"Attempt {job.fence} started.", data=data)
     journal.write(session, job, [entry], job.event_seq, at)
+    measures.moved(session, job, Status.QUEUED)
     return job
 
 
@@ -255,6 +256,7 @@ def _apply(session: Session, job: Job, step: Step) -> None:
     data = {"from": source, "to": step.target, **step.data}
     journal.write(session, job, [journal.Entry("state", step.target, step.message, step.level, data)], changed, at)
     session.refresh(job)
+    measures.moved(session, job, source, step.outcome)
     if step.target in TERMINAL:
         endings.settle(session, job)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import subprocess
@@ -203,3 +204,21 @@ def test_a_bad_setting_is_one_clear_line(settings: dict[str, str], said: str) ->
     command = [sys.executable, "-m", "worker.inference"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and said in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_requests_tokens_and_models_are_measured_and_no_label_names_a_model(door: ModelDoor, tmp_path: Path) -> None:
+    role = start(door, tmp_path)
+    try:
+        items = [{"text": text} for text in texts(3)]
+        assert role.ask("/embed", "mdl_text", items).status_code == 200
+        assert role.ask("/embed", "mdl_none", items).status_code == 404
+        told = httpx2.get(str(role.client.base_url.join("/metrics"))).text
+    finally:
+        stop(role)
+    assert 'groundwork_inference_requests_total{status="2xx",verb="embed"} 1.0' in told
+    assert 'groundwork_inference_requests_total{status="4xx",verb="embed"} 1.0' in told
+    assert "groundwork_inference_model_loads_total 1.0" in told and "groundwork_inference_waiting_tokens 0.0" in told
+    assert "groundwork_inference_models 1.0" in told and 'groundwork_inference_tokens_total{verb="embed"}' in told
+    assert "mdl_" not in told
+    lines = [json.loads(line) for line in (tmp_path / "inference.log").read_text().splitlines()]
+    assert [line["event"] for line in lines].count("model_loaded") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -164,6 +165,17 @@ def test_wrong_settings_are_one_line_and_a_status(tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "GROUNDWORK_WORKER_TOKEN" in done.stderr and "GROUNDWORK_SLOTS" in done.stderr
     assert "short" not in done.stderr.replace("shorter", "")
+
+
+def test_each_log_line_is_json_and_those_about_a_job_carry_its_id(door: StandIn, spawn: Spawn) -> None:
+    job = door.add(steps=1)
+    worker = spawn()
+    eventually(lambda: job.status == "succeeded" and "job_1-1: succeeded" in worker.log.read_text())
+    lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
+    claimed, ended = (next(line for line in lines if words in line["event"]) for words in ("claimed", "succeeded"))
+    assert {claimed["job_id"], ended["job_id"]} == {"job_1"} and claimed["attempt"] == 1
+    assert claimed["level"] == "info" and claimed["timestamp"].endswith("Z")
+    assert "job_id" not in next(line for line in lines if line["event"].startswith("ready"))
 
 
 def settled(door: StandIn) -> bool:
