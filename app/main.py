@@ -32,6 +32,7 @@ from app.settings import Settings, get_settings
 from app.telemetry import configure_logging
 from app.webhooks import routes as webhooks
 from app.wire import BoundedProtocol
+from ssl_core import tracing
 
 GRACE_SECONDS = 10  # for open requests at shutdown; streams are told to reconnect
 
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The application. Connects to nothing: a database that is down shows in /readyz, not as a dead process (F8)."""
     platform = Platform.open(settings or get_settings())
     configure_logging(platform.settings.log_level)
+    tracing.configure("api")
     # `/docs` is served from the installed package: a platform of one's own asks nothing of anybody else's server.
     app = FastAPIOffline(
         title="Groundwork",

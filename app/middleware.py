@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import structlog
@@ -13,6 +14,7 @@ from app.errors import ApiError
 from app.failures import internal_error, nothing_at, reply
 from app.ids import new_id
 from app.telemetry import observe, route_template
+from ssl_core import tracing
 
 log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,100}")
@@ -36,6 +38,7 @@ class RequestEdge:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         seen: dict[str, Any] = {"status": 0}
         began = time.perf_counter()
+        given = _given(scope, tracing.HEADER.encode())
 
         async def tagged(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -45,7 +48,9 @@ class RequestEdge:
             await send(message)
 
         try:
-            await self._serve(scope, receive, tagged)
+            with _traced(scope, given, request_id) as span:
+                await self._serve(scope, receive, tagged)
+                _name(span, scope, seen["status"])
         except Exception:
             log.exception("request_failed", method=scope["method"], path=scope["path"][:300])
             if seen["status"]:
@@ -72,10 +77,32 @@ class RequestEdge:
 
 
 def _given_id(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            return str(value.decode())
-    return None
+    value = _given(scope, b"x-request-id")
+    return value if value and _REQUEST_ID.fullmatch(value.encode("latin-1")) else None
+
+
+def _given(scope: Scope, wanted: bytes) -> str | None:
+    found = (value for name, value in scope["headers"] if name == wanted)
+    value: bytes | None = next(found, None)
+    return None if value is None else value.decode("latin-1")
+
+
+def _traced(scope: Scope, parent: str | None, request_id: str) -> AbstractContextManager[Any]:
+    """A span of the request. Workers ask all the time: of theirs only those that belong to an attempt's trace."""
+    asked = scope["path"]
+    if asked in _QUIET or (asked.startswith("/internal/") and parent is None):
+        return nullcontext()
+    return tracing.span(scope["method"], "server", parent, request_id=request_id)
+
+
+def _name(span: Any, scope: Scope, status: int) -> None:
+    """By the route's template, which is known once it was found, as the conventions for HTTP have it."""
+    if span is None:
+        return
+    template = route_template(scope)
+    span.update_name(f"{scope['method']} {template}")
+    facts = {"http.request.method": scope["method"], "http.route": template, "http.response.status_code": status}
+    span.set_attributes(facts)
 
 
 def _tell(scope: Scope, status: int, seconds: float) -> None:

@@ -121,6 +121,38 @@ def gc(
 
 
 @app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="a new folder, or one of an earlier backup, which is renewed")],
+    data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
+) -> None:
+    """Copy database and store into a folder, also while everything runs. PostgreSQL: needs pg_dump."""
+
+    def run() -> int:
+        from groundwork.roles import make_backup
+
+        os.environ["GROUNDWORK_DATA_DIR"] = str(data_dir)
+        return make_backup(target)
+
+    _run("api", run)
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="a folder that `groundwork backup` has made")],
+    data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="to be filled")] = Path("data"),
+) -> None:
+    """Fill an empty database and store from a backup; jobs that ran go on from their last checkpoint."""
+
+    def run() -> int:
+        from groundwork.roles import restore_backup
+
+        os.environ["GROUNDWORK_DATA_DIR"] = str(data_dir)
+        return restore_backup(source)
+
+    _run("api", run)
+
+
+@app.command()
 def doctor(
     data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,

@@ -115,6 +115,43 @@ def collect_garbage(grace_hours: float, dry_run: bool) -> int:
     return 0
 
 
+def make_backup(target: Path) -> int:
+    """Copy database and store into a folder, also while everything runs. Raises Refusal."""
+    from app.backup import backup
+    from app.platform import Platform
+
+    borrow_secrets()
+    settings = api_settings()
+    _check_schema(settings)
+    platform = _or_refuse(lambda: Platform.open(settings), "the backup failed")
+    try:
+        done = _or_refuse(lambda: backup(platform, target), "the backup failed")
+    finally:
+        platform.close()
+    print(f"{target}: {done.objects} objects, {done.bytes} bytes ({done.copied} objects new), and the database")
+    return 0
+
+
+def restore_backup(source: Path) -> int:
+    """Fill an empty database and store from a backup. Raises Refusal."""
+    from app.backup import read_manifest, restore
+
+    _or_refuse(lambda: read_manifest(source), "the restore failed")
+    kept, own = source / "secrets.json", Path(os.environ.get("GROUNDWORK_DATA_DIR", "data")) / "secrets.json"
+    borrow_secrets()
+    for name, value in read_secrets(kept).items() if kept.is_file() else ():
+        os.environ.setdefault(f"GROUNDWORK_{name.upper()}", value)
+    settings = api_settings()
+    done = _or_refuse(lambda: restore(settings, source), "the restore failed")
+    if kept.is_file() and not own.exists():
+        own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as sink:
+            sink.write(kept.read_bytes())
+    told = f"{done.objects} objects, {done.bytes} bytes, and the database"
+    print(f"{told}; {done.requeued} jobs that ran go on when a worker starts")
+    return 0
+
+
 def borrow_secrets() -> None:
     """What `groundwork serve` keeps in its data folder stands in for settings that the environment does not give."""
     kept = Path(os.environ.get("GROUNDWORK_DATA_DIR", "data")) / "secrets.json"
@@ -180,12 +217,16 @@ def _or_refuse(work: Callable[[], T], what: str) -> T:
     """The outcome of `work`; whatever the outside world does to it becomes one line."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from app.dumps import BackupError
+    from app.errors import ApiError
     from app.migrate import SchemaError
 
     try:
         return work()
-    except SchemaError as error:
+    except (SchemaError, BackupError) as error:
         raise Refusal(str(error)) from error
+    except ApiError as error:
+        raise Refusal(f"{what}: {error.message}") from error
     except (SQLAlchemyError, OSError, ValueError) as error:
         raise Refusal(f"{what}: {_first_line(error)}") from error
 

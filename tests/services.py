@@ -66,7 +66,7 @@ class Postgres:
 
     def __init__(self) -> None:
         self.folder = short_folder()
-        self._binaries = self._installed()
+        self.binaries = self._installed()
         self._user = "nobody" if os.getuid() == 0 else None
         self.process: subprocess.Popen[bytes] | None = None
         if self._user:
@@ -91,7 +91,7 @@ class Postgres:
         if self._user:
             as_user = {"user": self._user, "group": pwd.getpwnam(self._user).pw_gid, "extra_groups": []}
         environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
-        return [str(self._binaries / name), *arguments], {**as_user, "env": environment, "cwd": str(self.folder)}
+        return [str(self.binaries / name), *arguments], {**as_user, "env": environment, "cwd": str(self.folder)}
 
     def _run(self, name: str, *arguments: str) -> None:
         command, options = self._command(name, *arguments)

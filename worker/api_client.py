@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import httpx2
 
+from ssl_core import tracing
 from worker.settings import WorkerSettings
 from worker.ticket import RemoteFile, Ticket
 
@@ -233,7 +234,9 @@ class Door:
 
 
 def _headers(call: Call) -> dict[str, str]:
-    return {"Authorization": f"Bearer {call.token}", **call.headers}
+    # What is sent every few seconds would drown a trace.
+    traced = {} if call.path.endswith(("/heartbeat", "/events", "/logs")) else tracing.headers()
+    return {"Authorization": f"Bearer {call.token}", **traced, **call.headers}
 
 
 def _timeout(seconds: float) -> httpx2.Timeout:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ssl_core import tracing
 from worker.api_client import ApiClient, ApiTrouble, LeaseLost, Refused
 from worker.cache import Cache, DigestMismatch
 from worker.engine import Engine, StopWord
@@ -48,7 +49,9 @@ class Attempt:
         self._pulse.start(self._door)
         try:
             run = notebook.open(self._ticket)
-            stopped = self._fetch(Fetcher(self._door, cache, self._settings.report_seconds, self._interrupted), run)
+            with tracing.span("inputs"):
+                fetcher = Fetcher(self._door, cache, self._settings.report_seconds, self._interrupted)
+                stopped = self._fetch(fetcher, run)
             return stopped or self._train(Engine(run, self._settings), notebook)
         except ApiTrouble as trouble:
             log.warning("%s: given up: %s", self._ticket.name, trouble)
@@ -73,19 +76,22 @@ class Attempt:
         return None
 
     def _train(self, engine: Engine, notebook: Notebook) -> str:
-        notebook.engine_started(self._ticket, *engine.start())
-        relay = Relay(engine.run, self._door, self._settings)
-        try:
-            failure = self._watch(engine, relay)
-        finally:
-            engine.kill()  # also what it left behind in other sessions
+        # The engine reaches nothing and is told nothing of us: its span is ours, its stages are the moments in it.
+        with tracing.span("engine"):
+            notebook.engine_started(self._ticket, *engine.start())
+            relay = Relay(engine.run, self._door, self._settings)
+            try:
+                failure = self._watch(engine, relay)
+            finally:
+                engine.kill()  # also what it left behind in other sessions
         if self._pulse.gone.is_set():
             raise LeaseLost("the engine was stopped and its work dropped")
         # The engine is dead: from here its results count until the API itself says otherwise.
         self._pulse.stop_fencing()
         if not relay.finish(self._patience()):
             log.warning("%s: not everything the run wrote reached the API", self._ticket.name)
-        return self._fail("infra", *failure) if failure else self._report(engine)
+        with tracing.span("result"):
+            return self._fail("infra", *failure) if failure else self._report(engine)
 
     def _watch(self, engine: Engine, relay: Relay) -> tuple[str, str] | None:
         """Return when the engine is gone or must go; code and message where it is we who end it for a fault."""

@@ -28,6 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ssl_core import tracing
 from ssl_core.completion import Completer
 from ssl_core.errors import CheckpointError, EngineError
 from ssl_core.inference import Item, LoadedModel, load
@@ -96,7 +97,8 @@ class InferenceService:
         self._in_hand += 1
         verb, began, status = request.url.path.strip("/"), time.perf_counter(), 0
         try:
-            reply = await answer(await _body(request))
+            with tracing.span(f"inference {verb}", "server", request.headers.get(tracing.HEADER)):
+                reply = await answer(await _body(request))
             status = reply.status_code
             return reply
         except (InferenceError, EngineError) as error:
@@ -196,14 +198,15 @@ def main() -> None:
         settings = InferenceSettings()
         logs.configure(settings.log_level)
         _confine(settings)
+        tracing.configure("inference")
         app = create_app(settings)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         sys.exit(f"groundwork inference: GROUNDWORK_{str(first['loc'][0]).upper()}: {first['msg']}")
     except OSError as error:
         sys.exit(f"groundwork inference: {error.strerror}: {error.filename}")
-    except ValueError as error:
-        sys.exit(f"groundwork inference: GROUNDWORK_LOG_LEVEL: {error}")
+    except ValueError as error:  # of the level of the log, or of what to trace to
+        sys.exit(f"groundwork inference: {error}")
     if settings.inference_threads:
         torch.set_num_threads(settings.inference_threads)
     host, port = settings.address

@@ -22,6 +22,7 @@ from celery.signals import setup_logging, worker_shutting_down
 from celery.worker import state
 from pydantic import ValidationError
 
+from ssl_core import tracing
 from worker import logs
 from worker.launch import LEAST_ABI, landlock_abi
 from worker.settings import WorkerSettings
@@ -85,6 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         if "--check" in (sys.argv[1:] if arguments is None else arguments):
             return _check(settings)
         logs.configure(settings.log_level)
+        tracing.configure("worker")
         for chatty in ("httpx2", "celery.worker.strategy", "celery.app.trace"):
             logging.getLogger(chatty).setLevel("WARNING")
         if settings.sandbox == "required" and landlock_abi() < LEAST_ABI:
@@ -142,6 +144,7 @@ def _leave(settings: WorkerSettings, supervisor: Supervisor) -> int:
     idle = supervisor.wait_until_idle(settings.drain_seconds + 5)
     log.info("stopped" if idle else "stopped with a job still held; its lease will expire")
     supervisor.close()
+    tracing.flush()
     logging.shutdown()
     # Threads that wait for a dead API must not keep the process; its engines die with it.
     os._exit(0 if idle else 1)

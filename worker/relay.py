@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ssl_core import tracing
 from worker import logs
 from worker.api_client import ApiTrouble, Door, LeaseLost, Refused
 from worker.settings import WorkerSettings
@@ -77,6 +78,8 @@ class Relay:
     def _pump_events(self) -> bool:
         ready: list[dict[str, Any]] = []
         for event in self._events.read():
+            if event["type"] == "stage":
+                tracing.event(event["stage"])
             if event["type"] == "checkpoint":
                 # Its metrics go first: a resume from this step must find no gap before it (R9).
                 post_events(self._door, ready, self._patience)

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
+from ssl_core import tracing
 from worker import processes
 from worker.api_client import ApiClient, ApiTrouble, LeaseLost, Patience, Refused
 from worker.attempt import Attempt
@@ -121,7 +122,9 @@ class Supervisor:
             return False
         if ticket is None:
             return False
-        with structlog.contextvars.bound_contextvars(job_id=ticket.job_id, attempt=ticket.fence):
+        ids = {"job_id": ticket.job_id, "attempt": ticket.fence}
+        traced = tracing.span(f"{ticket.spec.get('type')} attempt", "consumer", ticket.traceparent, **ids)
+        with structlog.contextvars.bound_contextvars(**ids), traced:
             log.info("%s: claimed (%s)", ticket.name, ticket.spec.get("type"))
             attempt = Attempt(self._client, ticket, self._settings, self.drain, claimed_at)
             status = attempt.run(self._notebook, self._cache)

@@ -65,6 +65,7 @@ class Ticket(Reply):
     spec: dict[str, Any]
     inputs: list[Input] = Field(default_factory=list)
     checkpoints: list[RemoteCheckpoint] = Field(default_factory=list)
+    traceparent: str | None = Field(default=None, description="the span that made the job")
 
     @property
     def name(self) -> str:

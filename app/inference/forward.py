@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from app.errors import NotFound, TooLarge, Unavailable, Unprocessable
 from app.settings import Settings
+from ssl_core import tracing
 
 log = structlog.get_logger(__name__)
 _TIMEOUT = httpx.Timeout(300, connect=2, pool=10)  # a full batch on two cores may take minutes
@@ -52,11 +53,12 @@ class InferenceClient:
         await self._http.aclose()
 
     async def _send(self, path: str, body: bytes) -> httpx.Response:
+        headers = tracing.headers()
         try:
-            return await self._http.post(path, content=body)
+            return await self._http.post(path, content=body, headers=headers)
         except (httpx.RemoteProtocolError, httpx.ReadError):
             # A kept connection that a restarted process no longer knows; computing twice does no harm.
-            return await self._http.post(path, content=body)
+            return await self._http.post(path, content=body, headers=headers)
 
 
 def client_of(app: FastAPI) -> InferenceClient:

@@ -158,6 +158,7 @@ class Ticket(BaseModel):
     spec: dict[str, Any]
     inputs: list[TicketInput]
     checkpoints: list[TicketCheckpoint]
+    traceparent: str | None = None
 
 
 class HeartbeatReply(BaseModel):

@@ -31,6 +31,7 @@ def ticket(session: Session, claimed: Claimed, settings: Settings) -> Ticket:
     return Ticket(
         job_id=job.id, attempt=job.fence, fence=job.fence, token=claimed.token, lease_seconds=settings.lease_seconds,
         heartbeat_seconds=settings.heartbeat_seconds, spec=job.resolved_spec, inputs=inputs, checkpoints=checkpoints,
+        traceparent=job.traceparent,
     )  # fmt: skip
 
 

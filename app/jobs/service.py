@@ -17,6 +17,7 @@ from app.jobs import journal, wakeups
 from app.jobs.clock import now
 from app.jobs.states import LIVE, Status
 from app.jobs.tables import PARTS, AttemptFile, Job, JobInput, Outbox
+from ssl_core import tracing
 from ssl_core.spec import AnySpec, LabelEfficiencySpec
 
 Role = Literal["dataset", "validation", "test", "pool", "training", "probe", "upload", "model"]
@@ -49,10 +50,14 @@ def enqueue(
     resolved = spec.model_dump(mode="json")
     body = resolved if sent is None else sent
     queue = PARTS if isinstance(spec, LabelEfficiencySpec) else spec.resources.queue
+    job_id = new_id("job")
+    with tracing.span(f"{spec.type} create", "producer", job_id=job_id):
+        origin = tracing.traceparent()
     job = Job(
-        id=new_id("job"), project_id=project_id, type=spec.type, status=Status.QUEUED, queue=queue, parent_id=parent,
+        id=job_id, project_id=project_id, type=spec.type, status=Status.QUEUED, queue=queue, parent_id=parent,
         spec=body, resolved_spec=resolved, spec_digest=digest_of(body), meta=dict(getattr(spec, "metadata", {})),
         fence=0, available_at=at, rung_at=at, infra_losses=0, created_at=at,
+        traceparent=origin,
     )  # fmt: skip
     session.add(job)
     session.flush()

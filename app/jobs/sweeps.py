@@ -16,7 +16,7 @@ from app.jobs import label_efficiency, parts, transitions
 from app.jobs.clock import now
 from app.jobs.limits import Limits
 from app.jobs.states import HELD, TERMINAL, Status
-from app.jobs.tables import Job, Outbox
+from app.jobs.tables import PARTS, Job, Outbox
 
 BATCH = 200
 
@@ -77,6 +77,15 @@ def advance(session: Session, job_id: str, limits: Limits) -> None:
     found = parts.of(session, job_id)
     if parts.settle(session, job, found, limits):
         parts.add(session, job, [label_efficiency.finish(session, job, found)])
+
+
+def requeue_held(session: Session) -> int:
+    """After a restore: whoever held these jobs holds them no more, and they go on from their last checkpoint."""
+    held = select(Job.id).where(Job.status.in_(HELD), Job.queue != PARTS)
+    jobs = [job for job_id in session.scalars(held).all() if (job := transitions.lock(session, job_id)) is not None]
+    for job in jobs:
+        transitions.release(session, job)
+    return len(jobs)
 
 
 def settle(session: Session, job_id: str, limits: Limits) -> None:

@@ -39,6 +39,9 @@ class Job(Base):
     parent_id: Mapped[str | None] = mapped_column(String(40), index=True)
     """The job that made this one as a part of itself; parts are neither listed nor counted on their own."""
 
+    traceparent: Mapped[str | None] = mapped_column(String(55))
+    """The span that made the job, which its attempts go on from; none where nothing is traced."""
+
     fence: Mapped[int] = mapped_column(default=0)
     lease_expires: Mapped[int | None] = mapped_column(BigInteger)
     grace_expires: Mapped[int | None] = mapped_column(BigInteger)

@@ -31,6 +31,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table('job_parts')
-    with op.batch_alter_table('jobs') as table:
-        table.drop_index('ix_jobs_parent_id')
-        table.drop_column('parent_id')
+    # Not in batch mode: that drops the table on SQLite, and what hangs on its rows with it.
+    op.drop_index('ix_jobs_parent_id', 'jobs')
+    op.drop_column('jobs', 'parent_id')

@@ -22,6 +22,7 @@ import pytest
 from ssl_core.inference import load
 from tests.inference_role import free_url, start_role, stop_role
 from tests.model_folders import CLASSES, image_model, picture, text_model, texts
+from tests.otel import Collector
 from tests.worker.model_door import TOKEN, ModelDoor
 
 
@@ -222,3 +223,22 @@ def test_requests_tokens_and_models_are_measured_and_no_label_names_a_model(door
     assert "mdl_" not in told
     lines = [json.loads(line) for line in (tmp_path / "inference.log").read_text().splitlines()]
     assert [line["event"] for line in lines].count("model_loaded") == 1
+
+
+def test_a_request_goes_on_with_the_trace_of_its_caller(
+    door: ModelDoor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector = Collector()
+    for name, value in collector.environment().items():
+        monkeypatch.setenv(name, value)
+    role = start(door, tmp_path)
+    try:
+        body = {"model_id": "mdl_text", "digest": door.digest("mdl_text"), "items": [{"text": "bread"}]}
+        caller = {"traceparent": f"00-{'4' * 32}-{'7' * 16}-01"}
+        assert role.client.post("/embed", json=body, headers=caller).status_code == 200
+    finally:
+        stop(role)
+        collector.stop()
+    span = collector.named("inference embed")
+    assert span is not None and (span.trace, span.parent) == ("4" * 32, "7" * 16)
+    assert span.service == "groundwork-inference"
