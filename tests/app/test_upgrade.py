@@ -117,6 +117,5 @@ def test_an_api_does_not_start_on_the_old_schema_nor_on_a_newer_one(sqlite_url: 
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()
-    for role in ("api", "migrate"):
-        done = run(role, **given)
-        assert done.returncode == 2 and done.stderr.count("\n") == 1 and "newer than this program" in done.stderr
+    done = run("api", **given)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "newer than this program" in done.stderr
