@@ -107,12 +107,12 @@ def test_the_declared_roles_work_together_and_stop_when_they_are_told(where: str
     roles: dict[str, Role] = {}
     for role in DECLARED[where]():
         roles.setdefault(role.name, role)
-    assert places.start(roles["migrate"]).wait(60) == 0, places.said("migrate")
+    assert places.start(roles["migrate"]).wait(180) == 0, places.said("migrate")
     key = re.findall(r"\bgw_\w+", places.said("migrate"))[0]
     running = {name: places.start(roles[name]) for name in ("api", "worker", "inference")}
     try:
         api, inference = places.addresses["http://api:8420"], places.addresses["http://inference:8421"]
-        wait_for(lambda: answers(f"{api}/readyz") and answers(f"{inference}/healthz"), 60)
+        wait_for(lambda: answers(f"{api}/readyz") and answers(f"{inference}/healthz"), 180)
         parts = httpx2.get(f"{api}/readyz").json()["parts"]
         assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(parts, "ok")
         with Client(api, key) as client:
@@ -121,7 +121,7 @@ def test_the_declared_roles_work_together_and_stop_when_they_are_told(where: str
                 pretrain_and_embed(client, dataset)
         for process in running.values():
             process.send_signal(signal.SIGTERM)
-        ended = {name: process.wait(30) for name, process in running.items()}
+        ended = {name: process.wait(60) for name, process in running.items()}
         assert set(ended.values()) <= {0, -signal.SIGTERM}, ended
     finally:
         for process in running.values():
