@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: help setup demo serve test check fuzz bench bench-gpu clean
+.PHONY: help setup demo serve test check fuzz bench bench-api bench-gpu clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -30,6 +30,9 @@ fuzz: $(VENV)/.dev  ## requests made from the API's own document, every phase (a
 
 bench: $(VENV)/.dev  ## measurements on this machine, written to benchmarks/results (PEERS and PEERS_PYTHON: peers too)
 	$(BIN)/python -m benchmarks.run $(if $(PEERS_PYTHON),--peers $(or $(PEERS),../shared/peers) --python $(PEERS_PYTHON))
+
+bench-api: $(VENV)/.dev  ## the API under load, PostgreSQL with 100,000 jobs (ROWS, SCALE, DATABASE, MINUTES; about 30 minutes)
+	$(BIN)/python -m benchmarks.api $(if $(ROWS),--rows $(ROWS)) $(if $(SCALE),--scale $(SCALE)) $(if $(DATABASE),--database $(DATABASE)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench-gpu: $(VENV)/.dev  ## the engine on a GPU: throughput, utilisation, memory (PEERS and PEERS_PYTHON: peers too)
 	$(BIN)/python -m benchmarks.engine

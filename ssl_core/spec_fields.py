@@ -72,3 +72,4 @@ class Resources(Value):
 
     queue: Literal["cpu", "gpu"] = "cpu"
     processes: int = Field(default=1, ge=1, le=64)
+    priority: int = Field(default=0, ge=-100, le=100, description="within the project: higher is started first")

@@ -11,7 +11,8 @@ from app.downloads import file_response
 from app.edge import api_router
 from app.internal import files, schemas, tickets
 from app.internal.guard import AttemptDep, JobId, Token, WorkerOnly
-from app.jobs import artifacts, attempts, limits, reports, transitions
+from app.jobs import artifacts, attempts, limits, reports
+from app.jobs.turns import Wanted
 from app.models import internal_routes as inference_models
 
 router = api_router("worker")
@@ -26,7 +27,7 @@ RelativePath = Annotated[str, Path(max_length=400, description="as the ticket na
 )
 def claim(body: schemas.ClaimRequest, session: SessionDep, settings: SettingsDep) -> Response | schemas.Ticket:
     """Take a queued job: one conditional update, a higher fence, a lease, and the ticket."""
-    wanted = transitions.Wanted(body.job_id, body.queue, body.short)
+    wanted = Wanted(body.job_id, body.queue, body.short)
     claimed = attempts.claim(session, wanted, body.worker.model_dump(), limits.of(settings))
     return Response(status_code=204) if claimed is None else tickets.ticket(session, claimed, settings)
 

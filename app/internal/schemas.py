@@ -39,7 +39,7 @@ class WorkerName(Value):
 
 
 class ClaimRequest(Value):
-    """`job_id: null` = whatever waits longest in the queue."""
+    """`job_id: null` = the job of the queue whose turn it is."""
 
     job_id: str | None = Field(default=None, max_length=40)
     queue: Literal["cpu", "gpu"]

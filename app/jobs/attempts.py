@@ -18,7 +18,8 @@ from app.jobs.clock import now
 from app.jobs.limits import Limits
 from app.jobs.states import HELD, Status
 from app.jobs.tables import Attempt, Job, JobInput
-from app.jobs.transitions import LeaseLost, Wanted
+from app.jobs.transitions import LeaseLost
+from app.jobs.turns import Wanted
 from app.models import service as models
 from app.models.service import StoredFile
 

@@ -56,7 +56,7 @@ def enqueue(
     job = Job(
         id=job_id, project_id=project_id, type=spec.type, status=Status.QUEUED, queue=queue, parent_id=parent,
         spec=body, resolved_spec=resolved, spec_digest=digest_of(body), meta=dict(getattr(spec, "metadata", {})),
-        fence=0, available_at=at, rung_at=at, infra_losses=0, created_at=at,
+        fence=0, rank=-spec.resources.priority, available_at=at, rung_at=at, infra_losses=0, created_at=at,
         traceparent=origin,
     )  # fmt: skip
     session.add(job)

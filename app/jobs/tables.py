@@ -21,7 +21,9 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index("ix_jobs_claim", "status", "queue", "available_at", "id"),
+        Index("ix_jobs_claim", "status", "queue", "project_id", "rank", "available_at", "id"),
+        Index("ix_jobs_turn", "project_id", "queue", "started_at"),
+        Index("ix_jobs_wait", "status", "queue", "available_at", "id"),
         Index("ix_jobs_lease", "status", "lease_expires"),
         Index("ix_jobs_list", "project_id", "id"),
         Index("ix_jobs_digest", "project_id", "spec_digest"),
@@ -45,6 +47,8 @@ class Job(Base):
     fence: Mapped[int] = mapped_column(default=0)
     lease_expires: Mapped[int | None] = mapped_column(BigInteger)
     grace_expires: Mapped[int | None] = mapped_column(BigInteger)
+    rank: Mapped[int] = mapped_column(default=0, server_default="0")
+    """The priority, negated: within a project the lower rank goes first, and a plain index finds it on any database."""
     available_at: Mapped[int] = mapped_column(BigInteger, default=0)
     rung_at: Mapped[int] = mapped_column(BigInteger, default=0)
     infra_losses: Mapped[int] = mapped_column(default=0)

@@ -7,22 +7,19 @@ the doorbell in the same transaction. What other domains must hear about an end 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict
-from app.jobs import endings, journal, measures, wakeups
+from app.jobs import endings, journal, measures, turns, wakeups
 from app.jobs.clock import now
 from app.jobs.limits import Limits
 from app.jobs.states import HELD, LEGAL, TERMINAL, Outcome, Status
 from app.jobs.tables import PARTS, Attempt, Job, Outbox
-
-SHORT = ("ingest", "import", "export", "report")
-"""Types of jobs that train nothing and score nothing."""
+from app.jobs.turns import Wanted
 
 KILLED, LEASE_EXPIRED, WORKER_LOST, DISK_FULL = "engine_killed", "lease_expired", "worker_lost", "disk_full"
 """Codes of losses that came from outside: a SIGKILL, a vanished machine or a full disk may strike at any step."""
@@ -57,28 +54,17 @@ def lock(session: Session, job_id: str) -> Job | None:
     return session.scalar(query)
 
 
-class Wanted(NamedTuple):
-    """What a worker asks for: this job, or any of its queue; `short`: only of those that train nothing."""
-
-    job_id: str | None
-    queue: str
-    short: bool = False
-
-
 def claim(session: Session, wanted: Wanted, limits: Limits) -> Job | None:
-    """queued -> running for this job, or for the longest-waiting one; None where there is nothing to take (R4).
+    """queued -> running for this job, or for the one whose turn it is; None where there is nothing to take (R4).
 
     One conditional UPDATE: PostgreSQL skips rows that others hold, SQLite is already alone in its transaction.
     """
     at = now(session)
-    ready = [Job.status == Status.QUEUED, Job.queue == wanted.queue, Job.available_at <= at]
-    if wanted.short:
-        ready.append(Job.type.in_(SHORT))
     taken = None
-    for chosen in _choices(wanted.job_id, *ready):
+    for chosen in turns.choices(session, wanted, at):
         taken = session.execute(
             update(Job)
-            .where(chosen, *ready)
+            .where(chosen, *wanted.ready(at))
             .values(
                 status=Status.RUNNING, fence=Job.fence + 1, lease_expires=at + limits.lease_ms, grace_expires=None,
                 started_at=func.coalesce(Job.started_at, at), event_seq=Job.event_seq + 1, revision=Job.revision + 1,
@@ -96,20 +82,6 @@ def claim(session: Session, wanted: Wanted, limits: Limits) -> Job | None:
     journal.write(session, job, [entry], job.event_seq, at)
     measures.moved(session, job, Status.QUEUED)
     return job
-
-
-def _choices(job_id: str | None, *ready: ColumnElement[bool]) -> Iterator[ColumnElement[bool]]:
-    """Which row to take: this one; or the longest-waiting that nobody holds, else the longest-waiting of all.
-
-    The second look waits for a lock: whoever holds a row may be about to write something else, like that its doorbell
-    was rung, and would leave a job behind that nobody took.
-    """
-    if job_id is not None:
-        yield Job.id == job_id
-        return
-    pick = select(Job.id).where(*ready).order_by(Job.available_at, Job.id).limit(1)
-    yield Job.id == pick.with_for_update(skip_locked=True).scalar_subquery()
-    yield Job.id == pick.with_for_update().scalar_subquery()
 
 
 def start_parts(session: Session, job: Job) -> None:

@@ -13,7 +13,7 @@ from app.datasets import service as datasets
 from app.jobs import attempts, planning, service
 from app.jobs.limits import Limits
 from app.jobs.tables import Attempt, Job
-from app.jobs.transitions import Wanted
+from app.jobs.turns import Wanted
 from app.platform import Platform, session_scope
 from app.storage import Stored
 from ssl_core.spec import PretrainSpec

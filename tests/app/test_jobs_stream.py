@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 
-from app.jobs.transitions import Wanted
+from app.jobs.turns import Wanted
 from app.platform import Platform
 from tests.app.conftest import SECRETS, Api, LiveApi
 from tests.app.jobs_world import Worker, metrics_event, pretrain_body, progress_event, ready_dataset

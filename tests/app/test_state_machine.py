@@ -15,7 +15,8 @@ from app.jobs import attempts, control, reports, sweeps, transitions
 from app.jobs.limits import Limits
 from app.jobs.states import HELD, LEGAL, LIVE, MOVES, TERMINAL, Status
 from app.jobs.tables import Attempt, Job, JobInput, Outbox
-from app.jobs.transitions import IllegalMove, LeaseLost, Wanted
+from app.jobs.transitions import IllegalMove, LeaseLost
+from app.jobs.turns import Wanted
 from app.platform import Platform, read_scope, session_scope
 from app.reaper import Reaper
 from ssl_core.events import EVENT

@@ -26,7 +26,8 @@ from app.jobs.artifacts import FileClaim
 from app.jobs.clock import CLOCK
 from app.jobs.limits import Limits
 from app.jobs.tables import Attempt, Job, JobEvent, Point
-from app.jobs.transitions import LeaseLost, Wanted
+from app.jobs.transitions import LeaseLost
+from app.jobs.turns import Wanted
 from app.platform import Platform, read_scope, session_scope
 from app.queue import BrokerDown
 from app.reaper import Reaper, Reconciler
