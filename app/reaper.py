@@ -46,10 +46,12 @@ class Reconciler:
     def ring_again(self) -> int:
         """Ring for what waits unclaimed; not where the queue already holds more doorbells than anyone could miss."""
         count = 0
+        if not self._doorbell.exists:
+            return count
         for queue in _QUEUES:
             with read_scope(self._platform) as session:
                 rings = sweeps.unclaimed(session, self._limits, queue)
-            if rings and self._doorbell.exists and self._doorbell.backlog(queue) < MAX_BACKLOG:
+            if rings and self._doorbell.backlog(queue) < MAX_BACKLOG:
                 self._ring(rings)
                 count += len(rings)
         return count

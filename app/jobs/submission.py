@@ -69,7 +69,7 @@ def create(session: Session, settings: Settings, project_id: str, spec: UserSpec
 
 def check_limit(session: Session, settings: Settings, project_id: str) -> None:
     """Raises TooMany 429 `concurrency_limit`."""
-    if service.live_count(session, project_id) >= settings.max_queued_jobs:
+    if service.live_count(session, project_id, settings.max_queued_jobs) >= settings.max_queued_jobs:
         message = f"{settings.max_queued_jobs} jobs are queued or running, which is the limit of this project."
         raise TooMany("concurrency_limit", message, retry_after=10)
 

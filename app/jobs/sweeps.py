@@ -40,7 +40,7 @@ def unclaimed(session: Session, limits: Limits, queue: str) -> list[Ring]:
     at = now(session)
     waiting = (Job.status == Status.QUEUED, Job.queue == queue, Job.available_at <= at)
     query = select(Job.id, Job.queue).where(*waiting, Job.rung_at <= at - limits.reconcile_ms)
-    return [Ring(*row, None) for row in session.execute(query.order_by(Job.available_at, Job.id).limit(BATCH))]
+    return [Ring(*row, None) for row in session.execute(query.order_by(Job.rung_at, Job.id).limit(BATCH))]
 
 
 def rung(session: Session, rings: Sequence[Ring]) -> None:

@@ -23,9 +23,11 @@ class Job(Base):
     __table_args__ = (
         Index("ix_jobs_claim", "status", "queue", "project_id", "rank", "available_at", "id"),
         Index("ix_jobs_turn", "project_id", "queue", "started_at"),
-        Index("ix_jobs_wait", "status", "queue", "available_at", "id"),
+        Index("ix_jobs_wait", "status", "available_at"),
+        Index("ix_jobs_rung", "status", "queue", "rung_at", "id"),
         Index("ix_jobs_lease", "status", "lease_expires"),
         Index("ix_jobs_list", "project_id", "id"),
+        Index("ix_jobs_live", "project_id", "status", "id"),
         Index("ix_jobs_digest", "project_id", "spec_digest"),
     )
 

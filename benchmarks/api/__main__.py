@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -49,6 +50,7 @@ def main() -> int:
         "jobs": given.jobs, "scale": given.scale, "load": round(os.getloadavg()[0], 1),
         "note": "Server and generator shared one core." if server == generator else "",
     }  # fmt: skip
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves by the finally clauses
     with world(given.database, given.jobs, given.scale, (server, generator)) as made:
         os.sched_setaffinity(0, {generator})
         for name in wanted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import event
 
@@ -94,16 +96,39 @@ def test_the_priority_of_a_request_is_the_jobs(everywhere: Platform) -> None:
         assert service.enqueue(session, project_id="proj_1", spec=plan.spec, inputs=plan.inputs).rank == -42
 
 
-@pytest.mark.parametrize("name", ["ix_jobs_claim", "ix_jobs_turn"])
-def test_the_look_for_whose_turn_it_is_uses_the_index(platform: Platform, name: str) -> None:
-    seen: list[tuple[str, object]] = []
-    queue(platform, "proj_1", 1)
-    event.listen(
-        platform.engine, "before_cursor_execute", lambda c, cur, sql, args, ctx, many: seen.append((sql, args))
-    )
-    assert taken(platform)
-    statement, arguments = next(each for each in seen if "RECURSIVE" in each[0])
+@pytest.fixture
+def asked(platform: Platform) -> list[tuple[str, Any]]:
+    """Every statement that the database was asked from here on, with its arguments."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_c: object, _cursor: object, statement: str, arguments: Any, _context: object, _many: bool) -> None:
+        seen.append((statement, arguments))
+
+    event.listen(platform.engine, "before_cursor_execute", note)
+    return seen
+
+
+def plan_of(platform: Platform, asked: list[tuple[str, Any]], word: str) -> str:
+    """How SQLite would find the rows of the last statement that holds this word."""
+    statement, arguments = next(each for each in reversed(asked) if word in each[0])
     with platform.engine.connect() as connection:
-        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", arguments).all()  # type: ignore[arg-type]
-    assert name in str(plan)
-    assert not [row for row in plan if "SCAN jobs" in str(row)]
+        return str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", arguments).all())
+
+
+def test_the_look_for_whose_turn_it_is_reads_no_job_but_by_an_index(
+    platform: Platform, asked: list[tuple[str, Any]]
+) -> None:
+    queue(platform, "proj_1", 1)
+    assert taken(platform)
+    plan = plan_of(platform, asked, "RECURSIVE")
+    assert "ix_jobs_claim" in plan and "ix_jobs_turn" in plan and "SCAN jobs" not in plan
+
+
+def test_a_create_counts_live_jobs_without_reading_the_ended_ones(
+    platform: Platform, asked: list[tuple[str, Any]]
+) -> None:
+    queue(platform, "proj_1", 3)
+    with session_scope(platform) as session:
+        counts = [service.live_count(session, "proj_1", most) for most in (2, 10)]
+    assert counts == [2, 3]
+    assert "ix_jobs_live (project_id=? AND status=?)" in plan_of(platform, asked, "count(*)")
