@@ -45,12 +45,21 @@ def choices(session: Session, wanted: Wanted, at: int) -> Iterator[ColumnElement
         return
     pick = select(Job.id).order_by(Job.rank, Job.available_at, Job.id).limit(1)
     projects = waiting(session, wanted, at)
-    for project_id in projects:
+    alone = next((each for each in projects if _nobody_else_takes(session, wanted.queue, each)), None)
+    for project_id in [*([alone] if alone else []), *projects]:
         free = pick.where(*wanted.ready(at), Job.project_id == project_id).with_for_update(skip_locked=True)
         yield Job.id == free.scalar_subquery()
     for project_id in projects:
         held = pick.where(*wanted.ready(at), Job.project_id == project_id).with_for_update()
         yield Job.id == held.scalar_subquery()
+
+
+def _nobody_else_takes(session: Session, queue: str, project_id: str) -> bool:
+    """Whether no other claim is about to take from this project: claims that begin together see the same turns."""
+    if session.get_bind().dialect.name != "postgresql":
+        return True  # SQLite's transactions take turns themselves
+    key = func.hashtextextended(f"turn:{queue}:{project_id}", 0)
+    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(key))))
 
 
 def waiting(session: Session, wanted: Wanted, at: int) -> Sequence[str]:

@@ -67,6 +67,18 @@ def test_one_worker_that_ends_each_job_before_the_next_goes_round(everywhere: Pl
     assert served[3:] == served[:3]
 
 
+def test_claims_that_overlap_serve_different_projects(everywhere: Platform) -> None:
+    if everywhere.engine.dialect.name == "sqlite":
+        pytest.skip("its transactions never overlap")
+    queue(everywhere, "proj_1", 4)
+    queue(everywhere, "proj_2", 4)
+    with everywhere.sessions() as first, everywhere.sessions() as second:
+        found = [attempts.claim(each, Wanted(None, "cpu"), WORKER, LIMITS) for each in (first, second)]
+        assert sorted(each.job.project_id for each in found if each) == ["proj_1", "proj_2"]
+        more = attempts.claim(second, Wanted(None, "cpu"), WORKER, LIMITS)
+        assert more is not None, "a project that another claim takes from is not closed, only second choice"
+
+
 def test_within_a_project_the_higher_priority_goes_first_and_then_the_older(everywhere: Platform) -> None:
     low, usual, high = (queue(everywhere, "proj_1", 2, priority) for priority in (-5, 0, 7))
     found = [taken(everywhere) for _ in range(6)]
