@@ -30,4 +30,4 @@ def embedded(sqlite_template: Path, tmp_path: Path) -> Iterator[Rig]:
 def patient(request: pytest.FixtureRequest, sqlite_template: Path, tmp_path: Path) -> Iterator[Rig]:
     """A rig whose leases outlive every outage of a test, on a slow machine too: no attempt may be lost."""
     database = "sqlite" if request.param == "embedded" else "postgresql"
-    yield from started(tmp_path, database, sqlite_template, lease_seconds=60.0, heartbeat_seconds=1.0)
+    yield from started(tmp_path, database, sqlite_template, lease_seconds=60.0, heartbeat_seconds=5.0)

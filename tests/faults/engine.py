@@ -61,7 +61,7 @@ def misbehave(run: Run, step: int) -> None:
         case "memory":
             held = []
             while True:
-                held.append(bytearray(16 << 20))
+                held.append(bytearray(b"x") * (16 << 20))  # written, not only reserved
         case "line":
             os.write(1, b"x" * 1_000_000 + b"\n\x00\xff\xfe\n")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 @dataclass(frozen=True)

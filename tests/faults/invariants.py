@@ -30,7 +30,7 @@ UNDER_LOAD = {408, 429, 503, 507}
 """What every route may answer, whatever its own list says."""
 
 
-def check(rig: Rig, seconds: float = 60) -> None:
+def check(rig: Rig, seconds: float = 150) -> None:
     """All of them. Raises AssertionError that names the broken one."""
     for invariant in (
         lambda: i1_every_answered_job_exists_and_ends(rig, seconds),

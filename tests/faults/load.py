@@ -11,7 +11,7 @@ from collections.abc import Callable
 from tests.faults.history import Witness
 from tests.faults.rig import Rig
 
-MOST_WAITING = 12
+MOST_WAITING = 6
 """Jobs that may stand in the queue: what is sent must also end."""
 
 
@@ -43,7 +43,7 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(150)
+                thread.join(300)
 
     def raise_what_failed(self) -> None:
         """The first error of a sender."""
@@ -53,7 +53,7 @@ class Load:
     def _send(self, sender: Callable[[Witness, random.Random], None], draw: random.Random) -> None:
         client = Witness(self._rig.url, self._rig.key, self._rig.history)
         try:
-            while not self._stop.wait(draw.uniform(0.1, 1.0)):
+            while not self._stop.wait(draw.uniform(0.5, 2.0)):
                 sender(client, draw)
         except Exception as error:
             self._failed.append(error)

@@ -25,9 +25,9 @@ from tests.app.jobs_world import pretrain_body, ready_dataset
 from tests.faults.history import History, Witness
 from tests.services import TEMPLATE, Postgres, Valkey, die_with_parent, short_folder, wait_for
 
-LEASE = 3.0
+LEASE = 10.0
 TIMES = {
-    "lease_seconds": LEASE, "heartbeat_seconds": 0.4, "reconcile_seconds": 0.3, "backoff_seconds": 0.05,
+    "lease_seconds": LEASE, "heartbeat_seconds": 1.5, "reconcile_seconds": 0.5, "backoff_seconds": 0.05,
     "cancel_grace_seconds": 3.0, "max_infra_losses": 50, "log_level": "INFO",
 }  # fmt: skip
 TERMINAL = {"succeeded", "failed", "cancelled"}
@@ -58,13 +58,14 @@ class Rig:
         self.api: subprocess.Popen[bytes] | None = None
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self._reach: dict[str, dict[str, str]] = {}
-        self._side = short_folder()  # named in every job's metadata; the rig's folder is in no answer
+        # Beside the rig's folder, whose name is to be in no answer and whose disk may be full.
+        self._side = short_folder()
         self.trace = self._side / "trace.txt"
         self.trace.touch()
         self.platform = Platform.open(self.settings)
         self.project, key, _, other = fill(self.platform)
         self.dataset = ready_dataset(self.platform, self.project)
-        self.history = History(folder / "history.jsonl", (*SECRETS.values(), other, str(folder)))
+        self.history = History(self._side / "history.jsonl", (*SECRETS.values(), other, str(folder)))
         self.key = key
         self.client = Witness(self.url, key, self.history)
 
@@ -73,7 +74,7 @@ class Rig:
         env = environment(self.settings) | {"GROUNDWORK_PORT": self.url.rpartition(":")[2]} | extra
         self.api = self._spawn("api", [sys.executable, "-m", module], env)
         if wait:
-            wait_for(self.answers, 40)
+            wait_for(self.answers, 90)
 
     def start_worker(self, name: str = "w1", shifted: float = 0, **changes: str) -> None:
         """Start it, or start it again as it was; `shifted`: seconds by which its clock is wrong."""
@@ -117,7 +118,7 @@ class Rig:
         assert reply.status_code == 201, reply.text
         return str(reply.json()["id"])
 
-    def wait(self, job: str, seconds: float = 60, until: set[str] | None = None) -> dict[str, Any]:
+    def wait(self, job: str, seconds: float = 150, until: set[str] | None = None) -> dict[str, Any]:
         """The job once it is in one of these states, usually: ended."""
         end = time.monotonic() + seconds
         while (found := self.client.job(job))["status"] not in (until or TERMINAL):
@@ -125,7 +126,7 @@ class Rig:
             time.sleep(0.05)
         return found
 
-    def wait_step(self, job: str, step: int, seconds: float = 40) -> None:
+    def wait_step(self, job: str, step: int, seconds: float = 90) -> None:
         """Until an attempt has done this step."""
 
         def done() -> bool:
@@ -141,7 +142,7 @@ class Rig:
         lines = [line.split() for line in self.trace.read_text().splitlines()]
         return [(run, int(pid), int(step), float(at)) for run, pid, step, at in lines]
 
-    def endings(self, job: str, seconds: float = 60) -> list[str]:
+    def endings(self, job: str, seconds: float = 150) -> list[str]:
         """How each attempt ended, once the job has; with the reason where that was no success."""
         attempts = self.wait(job, seconds)["attempts"]
         return [a["outcome"] + ("" if a["outcome"] == "succeeded" else f": {a['reason']}") for a in attempts]
@@ -196,7 +197,7 @@ def started(folder: Path, database: str, template: Path, **changes: Any) -> Iter
 
 
 def later(seconds: float, what: Any) -> threading.Timer:
-    """Call it in a while."""
+    """Call it in a while, from a thread: nothing that starts a process, which would die with the thread."""
     timer = threading.Timer(seconds, what)
     timer.daemon = True
     timer.start()

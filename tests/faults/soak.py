@@ -1,7 +1,7 @@
 """Random faults under a small load, then the invariants: `python -m tests.faults.soak --minutes 30 --seed 7`.
 
-The schedule of faults is drawn from the seed before anything starts and printed as it happens, so that a failing seed
-is run again with the same faults at the same times. Half of the time goes to SQLite, half to PostgreSQL.
+The faults, their order, lengths and the pauses between them are drawn from the seed alone and printed as they happen,
+so that a failing seed is run again with the same ones. Half of the time goes to SQLite, half to PostgreSQL.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,28 +27,24 @@ from tests.faults.load import Load
 from tests.faults.rig import Rig
 from tests.services import make_tables
 
-QUIET = 8.0
-"""Seconds at the end without new faults, so that the last one is over."""
-
 
 @dataclass(frozen=True)
 class Planned:
-    """One fault: seconds after the start, its name, how long it lasts, a draw of its own."""
+    """One fault: seconds after the end of the one before, its name, how long it lasts, a draw of its own."""
 
-    at: float
+    after: float
     name: str
     lasts: float
     draw: int
 
 
-def schedule(seed: int, seconds: float, database: str) -> list[Planned]:
-    """The faults of a run, a function of its arguments alone."""
-    draw, at, found = random.Random(f"{seed} {database}"), 0.0, []
+def schedule(seed: int, database: str) -> Iterator[Planned]:
+    """Faults without end, a function of its arguments alone."""
+    draw = random.Random(f"{seed} {database}")
     names = sorted(strikes.of(database))
-    while (at := at + draw.uniform(1.0, 7.0)) < seconds - QUIET:
-        name = draw.choice(names)
-        found.append(Planned(round(at, 1), name, round(draw.uniform(0.0, 7.0), 1), draw.randrange(10**6)))
-    return found
+    while True:
+        after, lasts = round(draw.uniform(0.5, 6.0), 1), round(draw.uniform(0.0, 7.0), 1)
+        yield Planned(after, draw.choice(names), lasts, draw.randrange(10**6))
 
 
 def run(seed: int, seconds: float, database: str, folder: Path) -> None:
@@ -67,10 +65,11 @@ def _run(seed: int, seconds: float, rig: Rig, small: bool) -> None:
         storm.start()
         load.start()
         began = time.monotonic()
-        for planned in schedule(seed, seconds, database):
-            time.sleep(max(0.0, began + planned.at - time.monotonic()))
-            late = time.monotonic() - began - planned.at
-            say(f"{planned.at:7.1f} s  {planned.name} for {planned.lasts:g} s, draw {planned.draw}, {late:.1f} s late")
+        for number, planned in enumerate(schedule(seed, database)):
+            time.sleep(planned.after)
+            if (at := time.monotonic() - began) > seconds:
+                break
+            say(f"{at:7.1f} s  {number}: {planned.name} for {planned.lasts:g} s, draw {planned.draw}")
             storm.strike(planned.name, planned.lasts, planned.draw)
         load.stop()
         storm.heal()
@@ -79,6 +78,7 @@ def _run(seed: int, seconds: float, rig: Rig, small: bool) -> None:
         say(f"{database}: I1 to I8 hold. {summary(rig)}")
     finally:
         load.stop()
+        shutil.copy(rig.trace.with_name("history.jsonl"), rig.folder)
         storm.stop()
 
 

@@ -82,7 +82,7 @@ def test_f3_training_goes_on_while_the_api_is_away_for_less_than_a_lease(patient
 
 
 def test_f3_training_fences_itself_and_resumes_when_the_api_was_away_for_longer_than_a_lease(rig: Rig) -> None:
-    job = rig.submit(steps=200, delay=0.05)
+    job = rig.submit(steps=400, delay=0.05)
     rig.wait_step(job, 12)
     rig.kill_api()
     time.sleep(2 * LEASE)

@@ -116,7 +116,7 @@ def test_f21_a_drained_worker_gives_its_job_back_without_spending_the_budget(pat
 def test_f31_clocks_that_are_hours_or_decades_apart_change_no_lease(
     sqlite_template: Path, tmp_path: Path, api: int, worker: int
 ) -> None:
-    for rig in started(tmp_path, "sqlite", sqlite_template, lease_seconds=60.0):
+    for rig in started(tmp_path, "sqlite", sqlite_template, lease_seconds=60.0, heartbeat_seconds=5.0):
         rig.kill_worker()
         rig.kill_api()
         rig.start_api("tests.faults.shifted", SHIFTED=str(api), SHIFTED_MAIN="app.main")
