@@ -82,7 +82,9 @@ class Rig:
         given = {
             "data_dir": str(self.folder / name), "api_url": self.url, "engine_module": "tests.faults.engine",
             "worker_token": SECRETS["worker_token"], "broker_url": self.valkey.url, "poll_seconds": "0.2",
-            "report_seconds": "60", "drain_seconds": "10", "grace_seconds": "3", **self._reach[name],
+            "report_seconds": "60", "drain_seconds": "10", "grace_seconds": "3",
+            "sandbox": "off",  # the engine keeps its trace beside the run
+            **self._reach[name],
         }  # fmt: skip
         (self.folder / name).mkdir(exist_ok=True)
         env = dict(os.environ) | {f"GROUNDWORK_{k.upper()}": v for k, v in given.items()}
