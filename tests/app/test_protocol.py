@@ -238,3 +238,12 @@ def test_a_body_that_never_comes_to_its_end_is_given_up(api: Api, monkeypatch: p
     asyncio.run(api.app(scope, receive, send))
     assert sent[0]["status"] == 408 and (b"connection", b"close") in sent[0]["headers"]
     assert json.loads(sent[1]["body"])["error"]["code"] == "request_timeout"
+
+
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://127.0.0.1:8420"])
+def test_no_page_of_another_origin_may_read_an_answer(api: Api, origin: str) -> None:
+    asked = {"Origin": origin, "Access-Control-Request-Method": "DELETE"}
+    replies = [api.client.get("/v1/jobs", headers={"Origin": origin}), api.client.options("/v1/jobs", headers=asked)]
+    for reply in replies:
+        assert not [name for name in reply.headers if name.lower().startswith("access-control-")]
+    assert replies[1].status_code == 405
