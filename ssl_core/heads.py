@@ -17,6 +17,7 @@ from ssl_core.encoders.base import Encoder
 from ssl_core.encoders.transformer import Transformer
 from ssl_core.losses import vocabulary_loss
 from ssl_core.nets import Nets
+from ssl_core.places import vectors_by_place
 
 if TYPE_CHECKING:
     from ssl_core.batch import Batch, Tokens
@@ -188,11 +189,14 @@ def classifier_of(nets: Nets) -> Classifier:
 
 
 @torch.no_grad()
-def vectors_and_targets(encoder: Encoder, batches: Iterable[Batch], name: str) -> tuple[Tensor, Tensor]:
-    """(N, D) vectors in evaluation mode and (N, ...) targets of that name of all batches."""
+def vectors_and_targets(
+    encoder: Encoder, batches: Iterable[Batch], name: str, places: int = 0
+) -> tuple[Tensor, Tensor]:
+    """(N, D) vectors in evaluation mode and (N, ...) targets of that name of all batches; `places` as
+    `vectors_by_place` takes it."""
     training = encoder.training
     encoder.eval()
-    pairs = [(encoder(batch.views[0]).float(), batch.targets[name]) for batch in batches]
+    pairs = [(vectors_by_place(encoder, batch.views[0], places).float(), batch.targets[name]) for batch in batches]
     encoder.train(training)
     return torch.cat([vectors for vectors, _ in pairs]), torch.cat([targets for _, targets in pairs])
 

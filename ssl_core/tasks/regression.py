@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from ssl_core.errors import SpecError
 from ssl_core.low_rank import Alpha, LowRank, Rank
 from ssl_core.modalities import with_views
 from ssl_core.tasks.base import Task
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ssl_core.answer_heads import Head
+    from ssl_core.backbones import EncoderSpec
     from ssl_core.batch import Batch
     from ssl_core.encoders.base import Encoder
     from ssl_core.nets import Nets
@@ -33,6 +35,13 @@ class Regression(Task):
         default="full", description="`linear_probe` and `knn` keep the encoder as it is, `lora` adapts it"
     )
     neighbours: int = Field(default=20, ge=1, le=1000, description="knn: nearest labelled samples, whose mean is told")
+    places: int = Field(
+        default=0,
+        ge=0,
+        le=2048,
+        description="text, protein: the layer reads the vectors of this many first tokens side by side instead of "
+        "their mean. For rows that correspond place by place, as variants of one protein do: its length",
+    )
     rank: Rank = 8
     alpha: Alpha = 16.0
     head_dropout: float = Field(default=0.0, ge=0, lt=1, description="full, lora: dropout before the linear layer")
@@ -51,6 +60,13 @@ class Regression(Task):
     paper: ClassVar[str] = "LP-FT, Kumar et al. 2022, https://arxiv.org/abs/2202.10054"
     best_metric: ClassVar[str] = "spearman"
 
+    def check(self, backbone: EncoderSpec) -> None:
+        """Places are of tokens."""
+        if self.places and backbone.family != "transformer":
+            text = f"places are of text and proteins; {backbone.name} is a {backbone.family}"
+            raise SpecError("backbone_mismatch", text, "task.places")
+        super().check(backbone)
+
     def build(self, encoder: Encoder, classes: list[str]) -> Nets:
         """With a regressor; a probe's encoder takes no gradient. Of pairs the picture alone is read."""
         from ssl_core.answer_heads import Neighbours
@@ -59,8 +75,8 @@ class Regression(Task):
         from ssl_core.ridge import Regressor
 
         if self.mode == "knn":
-            return FrozenNets(encoder, neighbours=Neighbours(self.neighbours, encoder.embed_dim, 1))
-        head = Regressor(encoder.embed_dim, self.head_dropout)
+            return FrozenNets(encoder, neighbours=Neighbours(self.neighbours, self._width(encoder), 1))
+        head = Regressor(self._width(encoder), self.head_dropout)
         if self.mode == "linear_probe":
             return FrozenNets(encoder, regressor=head)
         if isinstance(encoder, Dual):
@@ -80,7 +96,7 @@ class Regression(Task):
         from ssl_core.heads import FinetunedNets, vectors_and_targets
         from ssl_core.ridge import regressor_of
 
-        vectors, numbers = vectors_and_targets(nets.encoder, batches, "number")
+        vectors, numbers = vectors_and_targets(nets.encoder, batches, "number", self.places)
         if self.mode == "knn":
             neighbours_of(nets).remember(vectors, numbers[:, None])
             return True
@@ -97,18 +113,29 @@ class Regression(Task):
         """Mean squared error of the standardised numbers."""
         import torch.nn.functional as F
 
+        from ssl_core.places import vectors_by_place
         from ssl_core.ridge import regressor_of
 
         head = regressor_of(nets)
-        predicted = head(nets.encoder(batch.views[0]))
+        predicted = head(vectors_by_place(nets.encoder, batch.views[0], self.places))
         return {"loss": F.mse_loss(predicted, head.standard(batch.targets["number"]))}
 
     def predict(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """`number` (B,), as the dataset has them."""
-        return {"number": self.head(nets).answers(nets.encoder(batch.views[0])).squeeze(1)}
+        from ssl_core.places import vectors_by_place
 
-    def head(self, nets: Nets) -> Head:
-        """Of the vector: (B, 1) numbers as the dataset has them."""
+        vectors = vectors_by_place(nets.encoder, batch.views[0], self.places)
+        return {"number": self._answers(nets).answers(vectors).squeeze(1)}
+
+    def head(self, nets: Nets) -> Head | None:
+        """Of the vector; None where it reads the places."""
+        return None if self.places else self._answers(nets)
+
+    def _width(self, encoder: Encoder) -> int:
+        return encoder.embed_dim * max(1, self.places)
+
+    def _answers(self, nets: Nets) -> Head:
+        """(B, 1) numbers as the dataset has them, of what the layer reads."""
         from ssl_core.answer_heads import Head, Told, neighbours_of
         from ssl_core.ridge import regressor_of
 

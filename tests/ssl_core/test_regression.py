@@ -13,9 +13,13 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge
 
+from ssl_core.backbones import BACKBONES, EncoderSpec
+from ssl_core.batch import Tokens
+from ssl_core.encoders import build_encoder
 from ssl_core.errors import SpecError
 from ssl_core.evaluation.ranking import spearman
 from ssl_core.inference import load
+from ssl_core.places import vectors_by_place
 from ssl_core.recipes import resolve
 from ssl_core.ridge import Regressor, choose, solve
 from ssl_core.run import run
@@ -115,6 +119,45 @@ def test_a_probe_learns_numbers_and_answers_with_them(tmp_path: Path) -> None:
     model = load(tmp_path / "run" / "artifact")
     strand, helix = (answer["number"] for answer in model.predict(["VIYFTWVIYFTWVIYFTW", "AELKMQRAELKMQRAELKMQR"]))
     assert math.isfinite(strand) and helix < 2.5 < strand
+
+
+def test_a_probe_of_places_reads_one_residue_that_the_mean_drowns(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    chains = ["".join(draw.choice(list("AGLWPDKS"), 20)) for _ in range(240)]
+    rows = [{"sequence": chain, "number": "AGLWPDKS".index(chain[7])} for chain in chains]
+    data = take(tmp_path, "a.jsonl", lines(*rows)).folder
+    scores = {}
+    for places in (0, 20):
+        task = {"name": "regression", "mode": "linear_probe", "places": places}
+        spec = {"type": "finetune", "dataset": "ds_toy", "task": task, "modality": datasets.PROTEIN}
+        spec |= {"backbone": datasets.TINY_TEXT, "validation_fraction": 0.3}
+        folder = tmp_path / str(places)
+        datasets.order(folder, spec, {"ds_toy": data})
+        verdict = run(folder, FileContext(folder))
+        scores[places] = verdict["metrics"]["final/spearman"]
+    assert scores[20] > 0.9 > 0.7 > scores[0]
+    model = load(tmp_path / "20" / "artifact")
+    least, most = (answer["number"] for answer in model.predict(["L" * 7 + "A" + "L" * 12, "L" * 7 + "S" + "L" * 12]))
+    assert most - least > 4
+
+
+def test_places_are_refused_for_pictures() -> None:
+    with pytest.raises(SpecError, match="places are of text and proteins") as caught:
+        Regression(places=4).check(BACKBONES["image-resnet18"])
+    assert caught.value.param == "task.places"
+
+
+def test_rows_shorter_and_longer_than_the_places_are_filled_up_and_cut() -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderSpec.model_validate(datasets.TINY_TEXT), {"vocab_size": 12}).eval()
+    ids, segments = torch.randint(3, 12, (2, 5)), torch.tensor([[0, 0, 0, -1, -1], [0, 0, 0, 0, 0]])
+    view = Tokens(ids, segments, torch.arange(5).expand(2, 5))
+    hidden = encoder.encode(view)
+    wide, narrow = vectors_by_place(encoder, view, 8), vectors_by_place(encoder, view, 2)
+    assert torch.equal(narrow, hidden[:, :2].flatten(1))
+    assert torch.equal(wide[1].view(8, -1)[:5], hidden[1]) and not wide[1].view(8, -1)[5:].any()
+    assert not wide[0].view(8, -1)[3:].any()
+    assert torch.equal(vectors_by_place(encoder, view, 0), encoder(view))
 
 
 def test_a_dataset_without_numbers_is_refused_before_it_runs() -> None:
