@@ -92,7 +92,9 @@ EXPERIMENTS = {
         (100, "all"),
         45,
         {"name": "mlm"},
-        task={"name": "regression"},
+        # Every row is a variant of one protein of 265 residues. Held-out rows of train_all: 0.35 by the mean of the
+        # residues' vectors, 0.54 side by side.
+        task={"name": "regression", "places": 265},
         arms=("probe", "knn", "lora", "full", "scratch"),
         score=rank_correlation,
         metric="Spearman",
