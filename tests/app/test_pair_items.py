@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import Unprocessable
 from app.inference.items import read_input
-from worker.inference import InputItem
+from worker.inference_requests import InputItem
 
 PICTURE = b"\x89PNG\r\n\x1a\n and more"
 URI = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
