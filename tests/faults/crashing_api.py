@@ -1,12 +1,13 @@
 """The API, told to die at a point: `FAULT_POINT` names it, and it happens once, while the file `FAULT_ARMED` exists.
 
 - `before_commit`, `after_commit`: around the commit of a POST that carries an Idempotency-Key.
-- `after_reply`: once the last byte of the reply to a POST has been handed to the system.
+- `after_reply`: a moment after the last byte of the reply to a POST was handed over (the event loop may write it later).
 - `random`: at a random moment of a random request.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import sys
@@ -20,6 +21,7 @@ import app.main
 from app.idempotency import KeptReply
 
 POINT, ARMED = os.environ["FAULT_POINT"], Path(os.environ["FAULT_ARMED"])
+WRITTEN_SECONDS = 0.2
 
 
 def die(point: str) -> None:
@@ -61,7 +63,7 @@ class _LastWord:
         async def last(message: Any) -> None:
             await send(message)
             if post and message["type"] == "http.response.body" and not message.get("more_body"):
-                die("after_reply")
+                asyncio.get_running_loop().call_later(WRITTEN_SECONDS, die, "after_reply")
 
         await self._app(scope, receive, last if scope["type"] == "http" else send)
 
