@@ -1,7 +1,8 @@
 """The API, told to die at a point: `FAULT_POINT` names it, and it happens once, while the file `FAULT_ARMED` exists.
 
 - `before_commit`, `after_commit`: around the commit of a POST that carries an Idempotency-Key.
-- `after_reply`: a moment after the last byte of the reply to a POST was handed over (the event loop may write it later).
+- `after_reply`: a moment after the last byte of the reply to a user's POST was handed over (the event loop may write it
+  later). The worker posts too, all the time: its calls do not count.
 - `random`: at a random moment of a random request.
 """
 
@@ -57,12 +58,13 @@ class _LastWord:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         post = scope.get("method") == "POST"
+        users = post and scope["path"].startswith("/v1/")
         if POINT == "random" and post and random.random() < 0.3:
             die("random")
 
         async def last(message: Any) -> None:
             await send(message)
-            if post and message["type"] == "http.response.body" and not message.get("more_body"):
+            if users and message["type"] == "http.response.body" and not message.get("more_body"):
                 asyncio.get_running_loop().call_later(WRITTEN_SECONDS, die, "after_reply")
 
         await self._app(scope, receive, last if scope["type"] == "http" else send)
