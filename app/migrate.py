@@ -1,7 +1,8 @@
-"""Bring the schema up to date, under a lock, and refuse one that is newer than this program (R21).
+"""Bring the schema up to date, under a lock, and refuse one that is too new for this program (R21).
 
 Revisions are numbered (`migrations/versions/0001_initial.py` is revision 0001), so that a starting process can tell
-where it stands without loading Alembic.
+where it stands without loading Alembic. A newer schema is no hindrance while its floor, the oldest revision whose
+program it still takes, is one that this program knows: so a new version can be rolled back without touching the data.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, String, inspect, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Mapped, mapped_column
 
 import migrations
-from app.db import READS, make_engine
+from app.db import READS, Base, make_engine
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,6 +31,14 @@ _LOCK = 0x6D696772617465  # "migrate"
 _LOCK_SECONDS = 60
 
 
+class SchemaFloor(Base):
+    """One row: the oldest revision whose program may work on this schema. Migrations that only add leave it alone."""
+
+    __tablename__ = "schema_floor"
+
+    revision: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
 class SchemaError(Exception):
     """The database's schema does not fit this program; the message says what to do."""
 
@@ -36,7 +46,7 @@ class SchemaError(Exception):
 def migrate(settings: Settings) -> None:
     """Upgrade to the newest revision. A SQLite file that holds an older one is copied first.
 
-    Raises `SchemaError` when the database is newer than this program.
+    Raises `SchemaError` when the database is too new for this program.
     """
     from alembic import command
 
@@ -46,8 +56,8 @@ def migrate(settings: Settings) -> None:
             connection.execute(text(f"SET lock_timeout = '{_LOCK_SECONDS}s'"))
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
             connection.commit()
-        current = checked_revision(connection)
-        if current == head():
+        current = usable_revision(connection)
+        if serves(current):
             return
         if current is not None:
             _copy_first(settings, current)
@@ -57,10 +67,10 @@ def migrate(settings: Settings) -> None:
 
 
 def check_schema(settings: Settings) -> None:
-    """Raises `SchemaError` unless the database is at this program's revision."""
+    """Raises `SchemaError` unless this program may work on the database's schema."""
     with _connected(settings) as connection:
-        current = checked_revision(connection.execution_options(**READS))
-    if current != head():
+        current = usable_revision(connection.execution_options(**READS))
+    if not serves(current):
         have = "has no schema" if current is None else f"has the older schema {current}"
         raise SchemaError(f"The database {have}; run `groundwork migrate` first.")
 
@@ -87,12 +97,29 @@ def head() -> str:
 
 def checked_revision(connection: Connection) -> str | None:
     """The database's revision, None when it is empty; raises `SchemaError` when it is not one of ours."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    current: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    current = _stored(connection, "alembic_version", "version_num")
     if current is not None and current not in revisions():
         raise SchemaError(f"The database's schema {current} is newer than this program; update the program.")
     return current
+
+
+def usable_revision(connection: Connection) -> str | None:
+    """The same, but a newer one passes as long as its floor is one of ours."""
+    if _stored(connection, "schema_floor", "revision") in revisions():
+        return _stored(connection, "alembic_version", "version_num")
+    return checked_revision(connection)
+
+
+def serves(current: str | None) -> bool:
+    """Whether this program may work on a schema that `usable_revision` let pass: on its own, and on newer ones."""
+    return current is not None and (current == head() or current not in revisions())
+
+
+def _stored(connection: Connection, table: str, column: str) -> str | None:
+    if not inspect(connection).has_table(table):
+        return None
+    found: str | None = connection.execute(text(f"SELECT {column} FROM {table}")).scalar()
+    return found
 
 
 @contextmanager

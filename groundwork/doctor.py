@@ -134,7 +134,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
     from app.db import READS, make_engine, now_ms
     from app.jobs.tables import Job
-    from app.migrate import checked_revision, head
+    from app.migrate import head, serves, usable_revision
 
     engine = make_engine(settings.database)
     try:
@@ -143,13 +143,14 @@ def _database(settings: Settings) -> Iterator[Finding]:
             connection = connection.execution_options(**READS)
             now = now_ms(connection)
             took = 1000 * (time.perf_counter() - began)
-            current = checked_revision(connection)
+            current = usable_revision(connection)
             name = f"{engine.dialect.name} {'.'.join(map(str, engine.dialect.server_version_info or ()))}".strip()
-            if current != head():
+            if not serves(current):
                 have = "no schema" if current is None else f"schema {current}, this program has {head()}"
                 yield Finding("database", "fail", f"{name}, {have}", "run `groundwork migrate`")
                 return
-            yield Finding("database", "ok", f"{name}, schema {current}, answers in {took:.0f} ms")
+            newer = "" if current == head() else f" (newer than this program's {head()}, which it still takes)"
+            yield Finding("database", "ok", f"{name}, schema {current}{newer}, answers in {took:.0f} ms")
             yield _clock(now)
             waits = (Job.status == "queued", Job.available_at < now - 1000 * WAITING_SECONDS)
             rows = connection.execute(select(Job.queue, func.count()).where(*waits).group_by(Job.queue)).all()

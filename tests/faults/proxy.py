@@ -23,12 +23,12 @@ class Proxy:
     """Listens on a free port of the loopback, in a thread of its own.
 
     Args:
-        port: where the API listens.
+        port: where the API listens. `target`, the same, may be changed: connections made from then on go there.
         seed: of what is lost.
     """
 
     def __init__(self, port: int, seed: int = 1) -> None:
-        self._target, self._draw = port, random.Random(seed)
+        self.target, self._draw = port, random.Random(seed)
         self._mode: Mode = "pass"
         self.delay, self.loss = 0.3, 0.3
         self._open: set[asyncio.StreamWriter] = set()
@@ -86,7 +86,7 @@ class Proxy:
         if self._mode == "refuse":
             return _reset(writer)
         try:
-            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             return _reset(writer)
         both = (writer, to_writer)

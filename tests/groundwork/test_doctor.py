@@ -59,6 +59,10 @@ def test_without_a_schema_and_with_a_newer_one(tmp_path: Path) -> None:
     assert looked_at(tmp_path, **settings)[1]["database"]["status"] == "ok"
     with sqlite3.connect(tmp_path / "groundwork.db") as database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
+    told = looked_at(tmp_path, **settings)[1]["database"]
+    assert told["status"] == "ok" and "schema 9999 (newer than this program's" in told["detail"]
+    with sqlite3.connect(tmp_path / "groundwork.db") as database:
+        database.execute("UPDATE schema_floor SET revision = '9999'")
     status, parts = looked_at(tmp_path, **settings)
     assert status == 1 and "newer than this program" in parts["database"]["detail"]
 
