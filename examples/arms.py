@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from examples.scores import Score, accuracy
 from groundwork.client import Client, Json
 
 PREDICTION_BATCH = 100
+TABLE_WIDTH = 140
 
 
 @dataclass
@@ -70,10 +72,14 @@ def item_of(value: Any) -> Any:
 
 
 def bars() -> Progress:
-    """The progress display the examples share."""
+    """The progress display the examples share; in a file or a pipe wide enough for their tables."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = TABLE_WIDTH
     return Progress(
         TextColumn("{task.description:<52}"),
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
+        console=console,
     )

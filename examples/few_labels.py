@@ -30,7 +30,7 @@ from typing import Any
 
 from rich.table import Table
 
-from examples.arms import Bench, bars
+from examples.arms import TABLE_WIDTH, Bench, bars
 from examples.experiments import ARMS, EXPERIMENTS, USUAL, Experiment
 from examples.server import add_server_options, command, server_of
 from groundwork.client import Client, Json
@@ -184,7 +184,7 @@ def main() -> int:
 def table_of(name: str, rows: list[Json], minutes: float, options: argparse.Namespace) -> Table:
     """A line for each number of labels."""
     title = f"{name}: test {EXPERIMENTS[name].metric}, {options.seeds} seeds; pretraining took {minutes:.1f} minutes"
-    table = Table(title=title, width=140)
+    table = Table(title=title, width=TABLE_WIDTH)
     arms = list(rows[0]["scores"])
     for column in ("labels per class", "best classical", *arms, "minutes each"):
         table.add_column(column)

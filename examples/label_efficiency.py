@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from examples.arms import Bench, bars
+from examples.arms import TABLE_WIDTH, Bench, bars
 from examples.experiments import EXPERIMENTS, Experiment
 from examples.few_labels import pretrained
 from examples.server import add_server_options, command, server_of

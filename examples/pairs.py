@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from examples.arms import Bench, bars, item_of
+from examples.arms import TABLE_WIDTH, Bench, bars, item_of
 from examples.few_labels import shown
 from examples.server import add_server_options, command, server_of
 from groundwork.client import Client, Json
@@ -173,7 +173,7 @@ def main() -> int:
             jobs, rows = measure(bench, experiment, options)
     minutes = mean(bench.minutes[f"pretrain, seed {seed}"] for seed in range(options.seeds))
     title = f"{options.set}: {options.objective}, {options.seeds} seeds, {minutes:.1f} minutes of pretraining each"
-    Console(width=140).print(table_of(title, rows))
+    Console(width=TABLE_WIDTH).print(table_of(title, rows))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         result = {
