@@ -39,7 +39,7 @@ def most_labelled(data: Path, experiment: Experiment) -> Path:
 
 def table_of(name: str, report: Json) -> Table:
     """A line for each number of labels, an arm a column: the mean score, and its 95 % interval with several seeds."""
-    table = Table(title=f"{name}: {report['metric']} on the test rows", width=140)
+    table = Table(title=f"{name}: {report['metric']} on the test rows", width=TABLE_WIDTH)
     for column in ("labels", *report["curves"]):
         table.add_column(column)
     cells: dict[str, dict[str, str]] = {}
