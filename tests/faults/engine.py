@@ -91,7 +91,10 @@ def save(run: Run, step: int, state: str) -> None:
     name = f"checkpoints/step-{step:09d}"
     (run.folder / "checkpoints").mkdir(exist_ok=True)
     if not (run.folder / name).exists():
-        run.commit(name, {"state.json": json.dumps({"step": step, "state": state})})
+        files = {"state.json": json.dumps({"step": step, "state": state})}
+        if "megabytes" in run.plan:
+            files["ballast"] = "x" * (int(run.plan["megabytes"]) << 20)
+        run.commit(name, files)
         run.emit("checkpoint", step=step, path=name)
 
 

@@ -1,4 +1,4 @@
-"""F17, F19, F21, F31, F34, F35, F39: what happens to a host, and what a run may do to it."""
+"""F16, F17, F19, F21, F31, F34, F35, F39: what happens to a host, and what a run may do to it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 from tests.app.conftest import SECRETS, LiveApi
 from tests.app.jobs_world import WORKER
-from tests.faults.disks import fill, free, small_disk
+from tests.faults.disks import fill, free, slow_disk, small_disk
 from tests.faults.invariants import check, engines
-from tests.faults.rig import Rig, started
+from tests.faults.rig import LEASE, Rig, started
 
 pytestmark = pytest.mark.timeout(600)
 CGROUP = Path("/sys/fs/cgroup/memory")
@@ -30,6 +30,22 @@ def full(request: pytest.FixtureRequest, sqlite_template: Path, tmp_path: Path) 
             pytest.skip("this process may not mount a tmpfs")
         for rig in started(tmp_path if request.param == "store" else folder, "sqlite", sqlite_template):
             yield rig, folder
+
+
+@pytest.mark.faults
+def test_f16_saves_that_take_longer_than_a_lease_cost_no_heartbeat(embedded: Rig, tmp_path: Path) -> None:
+    with slow_disk(embedded.folder / "slow", tmp_path / "slow.img", 1 << 20) as throttle:
+        if throttle is None:
+            pytest.skip("this process may not mount and throttle a disk")
+        embedded.kill_worker()
+        embedded.start_worker("slow")
+        throttle.write_text(str(embedded.workers["slow"].pid))
+        job = embedded.submit(steps=11, delay=0.05, checkpoint_every=10, megabytes=int(1.5 * LEASE))
+        assert embedded.endings(job) == ["succeeded"]
+        moments = [at for run, _, step, at in embedded.traced() if run.startswith(job) and step in (10, 11)]
+        assert moments[1] - moments[0] > LEASE, "the disk was not slow"
+        check(embedded)
+        embedded.kill_worker("slow")
 
 
 @pytest.mark.faults
