@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from app.redaction import redacted
+from ssl_core.redaction import redacted
 
 
 class ApiError(Exception):

@@ -15,10 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.errors import ApiError, InsufficientStorage, Unavailable, Unprocessable
-from app.redaction import redacted
 from app.telemetry import route_template
 from app.validation import refusal
 from ssl_core.errors import EngineError
+from ssl_core.redaction import redacted
 
 log = structlog.get_logger(__name__)
 

@@ -1,4 +1,7 @@
-"""Logs of the worker and of inference: one JSON object a line on stderr, with the job's id where there is one."""
+"""Logs of the worker and of inference: one JSON object a line on stderr, with the job's id where there is one.
+
+Keys and attempt tokens are cut, as in the API's.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+
+from ssl_core.redaction import redacted
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -23,7 +28,11 @@ _SHARED: list[Any] = [
 def configure(level: str) -> None:
     """Structlog's lines and the libraries' own alike. Raises ValueError for an unknown level."""
     formatter = structlog.stdlib.ProcessorFormatter
-    rendered: list[Any] = [formatter.remove_processors_meta, structlog.processors.JSONRenderer()]
+    rendered: list[Any] = [
+        formatter.remove_processors_meta,
+        structlog.processors.JSONRenderer(),
+        lambda _logger, _method, line: redacted(str(line)),
+    ]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(foreign_pre_chain=_SHARED, processors=rendered))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -13,7 +13,7 @@ from sqlalchemy import update
 
 from app.jobs.tables import Job
 from app.platform import Platform, session_scope
-from app.redaction import redacted
+from ssl_core.redaction import redacted
 from tests.app.conftest import SECRETS, LiveApi
 from tests.app.jobs_world import WORKER, bearer, pretrain_body, ready_dataset
 
