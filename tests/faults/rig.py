@@ -53,6 +53,7 @@ class Rig:
             shutil.copy(template, folder / "groundwork.db")
             url = f"sqlite:///{folder / 'groundwork.db'}"
         self.code = ROOT  # the tree of the program that is started from now on
+        self.prefixes: dict[str, list[str]] = {}  # what the commands of these processes begin with
         port = free_port()
         self.settings = make_settings(url, folder, broker_url=self.valkey.url, port=port, **(TIMES | changes))
         self.url = f"http://127.0.0.1:{port}"
@@ -183,8 +184,8 @@ class Rig:
     def _spawn(self, name: str, command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as out:
             return subprocess.Popen(
-                command, cwd=self.code, env=env | {"PYTHONPATH": str(self.code)}, stdout=out, stderr=out,
-                preexec_fn=die_with_parent,
+                [*self.prefixes.get(name, []), *command], cwd=self.code,
+                env=env | {"PYTHONPATH": str(self.code)}, stdout=out, stderr=out, preexec_fn=die_with_parent,
             )  # fmt: skip
 
 
