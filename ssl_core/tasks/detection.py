@@ -80,21 +80,22 @@ class Detection(Task):
 
     def build(self, encoder: Encoder, classes: list[str]) -> Nets:
         """With a `Detector` of `classes`."""
-        from ssl_core.detection import Detector, shapes_of
+        from ssl_core.detector import Detector, shapes_of
         from ssl_core.heads import FinetunedNets
 
         return FinetunedNets(encoder, detector=Detector(*shapes_of(encoder), len(classes), self.head_width))
 
     def whole(self, nets: Nets) -> nn.Module:
         """Boxes and scores of all places."""
-        from ssl_core.detection import Dense, detector_of
+        from ssl_core.detector import Dense, detector_of
 
         return Dense(nets.encoder, detector_of(nets))
 
     def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """Focal loss of classes, overlap of boxes and nearness to the middle; changed pictures while it trains."""
-        from ssl_core.detection import assign, detector_of, losses, read_maps
+        from ssl_core.detection import assign, losses
         from ssl_core.detection_views import Change, changed, in_pixels
+        from ssl_core.detector import detector_of, read_maps
         from ssl_core.encoders.resnet import pictures_of
 
         pictures, boxes, kinds = pictures_of(batch.views[0]), batch.targets["boxes"], batch.targets["kinds"]
@@ -114,7 +115,8 @@ class Detection(Task):
 
     def predict(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
         """`boxes` (B, K, 4) corners as shares of the picture, `scores` and `kinds` (B, K); `sizes` (B, 2)."""
-        from ssl_core.detection import best, detector_of, read_maps
+        from ssl_core.detection import best
+        from ssl_core.detector import detector_of, read_maps
         from ssl_core.encoders.resnet import pictures_of
 
         pictures = pictures_of(batch.views[0])

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_core import detection
+from ssl_core import detector
 from ssl_core.augment import resample, resize_matrix
 from ssl_core.backbones import BACKBONES
 from ssl_core.batch import Batch
-from ssl_core.detection import Found, assign, best, focal_loss, losses, overlap, suppress
+from ssl_core.detection import assign, best, focal_loss, losses, overlap, suppress
 from ssl_core.detection_views import Change, changed
+from ssl_core.detector import Found
 from ssl_core.encoders import Encoder, build_encoder
 from ssl_core.errors import SpecError
 from ssl_core.evaluation.detection_scores import average_precisions
@@ -59,7 +60,7 @@ def test_the_focal_loss_and_its_gradient_are_those_of_the_formula() -> None:
 
 
 def grid(side: int, stride: int) -> tuple[Tensor, Tensor]:
-    places = detection._grid(side // stride, side // stride, stride, torch.device("cpu")).double()
+    places = detector._grid(side // stride, side // stride, stride, torch.device("cpu")).double()
     return places, torch.full((len(places),), float(stride), dtype=torch.float64)
 
 
@@ -109,7 +110,7 @@ def test_the_whole_loss_is_its_parts_by_the_places_of_objects() -> None:
     yes = torch.zeros_like(found.logits)
     yes[positive, wanted.kinds[positive]] = 1
     classes = focal_loss(found.logits, yes).sum() / positive.sum()
-    sides = detection.boxes_of(found)[positive]
+    sides = detector.boxes_of(found)[positive]
     general = torch.tensor(
         [counted(a, b)[1] for a, b in zip(sides.tolist(), wanted.boxes[positive].tolist(), strict=True)]
     )
@@ -216,10 +217,10 @@ def net(name: str = "image-convnet", side: int = 64) -> Encoder:
 def test_a_pyramid_stands_on_the_maps_of_conv_nets(name: str, strides: list[int]) -> None:
     encoder = net(name).eval()
     nets = Detection(size=64).build(encoder, ["a", "b"])
-    head = detection.detector_of(nets)
+    head = detector.detector_of(nets)
     assert head.strides == strides
     with torch.no_grad():
-        found = head(detection.read_maps(encoder, torch.randn(2, 3, 64, 64)))
+        found = head(detector.read_maps(encoder, torch.randn(2, 3, 64, 64)))
     assert found.logits.shape == (2, 64 + 16 + 4, 2) and found.reaches.min() >= 0
     assert found.logits.sigmoid().mean() < 0.05, "at the start hardly anything is an object"
 
@@ -231,13 +232,13 @@ def test_a_pyramid_stands_on_the_one_map_of_a_vit(patch: int, strides: list[int]
     spec = BACKBONES["vit-tiny"].model_copy(update={"patch_size": patch, "width": 32, "depth": 2, "heads": 2})
     encoder = build_encoder(spec, {"channels": 3, "size": 64}).eval()
     nets = Detection(size=64).build(encoder, ["a", "b"])
-    head = detection.detector_of(nets)
+    head = detector.detector_of(nets)
     assert head.strides == strides
     pictures = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         (level,) = encoder.maps(pictures)
         assert torch.allclose(level.mean(dim=(2, 3)), encoder(pictures), atol=1e-5)
-        found = head(detection.read_maps(encoder, pictures))
+        found = head(detector.read_maps(encoder, pictures))
     assert found.logits.shape == (2, sum((64 // stride) ** 2 for stride in strides), 2)
     # Row by row, as the places are numbered.
     beside = encoder.encode(pictures).detach()
