@@ -143,7 +143,7 @@ class _Loop:
             self._step()
             if self.state.total_steps == 0:
                 self._maybe_fit_schedule()
-            elif self.plan.budget.minutes is not None and self.state.step % max(1, self.state.total_steps // LAPS) == 0:
+            elif self.plan.budget.minutes is not None and self._lap_over(self.plan.budget.minutes):
                 self._refit_schedule(self.plan.budget.minutes)
             if self._due(self.state.log_every):
                 self._log()
@@ -328,6 +328,15 @@ class _Loop:
         text = f"{minutes:g} min allow {total} steps of {pace:.3f} s; the schedule is fixed to that"
         self.logbook.message("schedule_fitted", text)
         self.lap = (state.step, state.elapsed)
+
+    def _lap_over(self, minutes: float) -> bool:
+        """Every so many steps; sooner where they take more than twice their time, or the run would be late by them."""
+        if self.state.step % max(1, self.state.total_steps // LAPS) == 0:
+            return True
+        if distributed.world_size() > 1 and self.state.step % 8:
+            return False
+        late = self.state.elapsed - self.lap[1] > 2 * 60.0 * minutes / LAPS
+        return bool(distributed.agree(int(late)))
 
     def _refit_schedule(self, minutes: float) -> None:
         """Lengthen or shorten a `minutes` run where the machine has become faster or slower."""

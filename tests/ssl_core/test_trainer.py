@@ -229,6 +229,26 @@ def test_a_budget_of_minutes_follows_a_machine_that_becomes_faster(shards: Path,
     assert run.outcome.state.elapsed > 0.6 * 6
 
 
+class SlowLater(MaskedLanguageModelling):
+    """Each loss after the first sixty takes a third of a second."""
+
+    def loss(self, nets: Nets, batch: Batch) -> dict[str, Tensor]:
+        calls: list[int] = nets.__dict__.setdefault("calls", [])
+        if len(calls) >= 60:
+            time.sleep(0.33)
+        calls.append(1)
+        return super().loss(nets, batch)
+
+
+def test_a_budget_of_minutes_is_kept_on_a_machine_that_becomes_very_slow(shards: Path, tmp_path: Path) -> None:
+    run = Run(shards, tmp_path, budget=Budget(minutes=0.1), learner=SlowLater())
+    fitted = next(event["message"] for event in run.context.events if event.get("code") == "schedule_fitted")
+    planned = int(fitted.split()[3])
+    # A lap by steps is a twentieth of them: with a third of a second each the first one alone would outlast the budget.
+    assert run.outcome.state.step == run.outcome.state.total_steps < planned
+    assert run.outcome.state.elapsed < 1.5 * 6
+
+
 @pytest.mark.parametrize(("pace", "total"), [(1.0, 100), (1.1, 100), (2.0, 75), (0.5, 150), (0.0, 100)])
 def test_a_schedule_is_refitted_where_the_pace_has_changed_by_a_fifth(pace: float, total: int) -> None:
     assert refitted(step=50, total=100, seconds=50.0, pace=pace) == total
