@@ -37,7 +37,8 @@ class ProgressEvent(_Event):
     type: Literal["progress"] = "progress"
     stage: Stage
     step: Step
-    total_steps: Step | None = Field(description="None while a `minutes` budget still measures its pace")
+    total_steps: Step | None = None
+    """None while a `minutes` budget still measures its pace."""
     examples_per_second: float | None = None
     eta_seconds: float | None = None
 

@@ -8,9 +8,18 @@ import signal
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from ssl_core.events import EVENT, MAX_LINE_BYTES
+from ssl_core.events import (
+    EVENT,
+    MAX_LINE_BYTES,
+    CheckpointEvent,
+    MessageEvent,
+    MetricsEvent,
+    ProgressEvent,
+    SampleEvent,
+    StageEvent,
+)
 from ssl_core.run_context import FileContext
 
 
@@ -24,6 +33,19 @@ def test_events_are_numbered_from_one_and_valid(tmp_path: Path) -> None:
     context.emit("metrics", step=3, values={"train/loss": 1.5})
     parsed = [EVENT.validate_json(line) for line in lines(tmp_path)]
     assert [event.seq for event in parsed] == [1, 2]
+
+
+@pytest.mark.parametrize("shape", [StageEvent, ProgressEvent, MetricsEvent, MessageEvent, SampleEvent, CheckpointEvent])
+def test_what_is_not_known_is_left_out_of_the_line_and_the_line_is_still_an_event(
+    tmp_path: Path, shape: type[BaseModel]
+) -> None:
+    known = {"stage": "training", "step": 1, "values": {}, "level": "info", "code": "c", "message": "m", "name": "n"}
+    known |= {"path": "p", "media_type": "text/plain", "total_steps": None, "examples_per_second": None}
+    kind = shape.model_fields["type"].default
+    told = {name: known.get(name, field.default) for name, field in shape.model_fields.items() if name in known}
+    FileContext(tmp_path).emit(kind, **told)
+    assert EVENT.validate_json(lines(tmp_path)[0]).type == kind
+    assert b"null" not in lines(tmp_path)[0]
 
 
 def test_numbers_that_are_not_finite_travel_as_names(tmp_path: Path) -> None:
