@@ -103,7 +103,16 @@ class Postgres:
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
-        """Start, or start again after `kill`."""
+        """Start, or start again after `kill`; until the children of a killed one have left, a new one goes at once."""
+
+        def up() -> bool:
+            if self.process is None or self.process.poll() is not None:
+                self._spawn()
+            return self._answers()
+
+        wait_for(up, 60)
+
+    def _spawn(self) -> None:
         settings = "fsync=off full_page_writes=off shared_buffers=16MB max_connections=200"
         arguments = [part for setting in settings.split() for part in ("-c", setting)]
         command, options = self._command(
@@ -113,7 +122,6 @@ class Postgres:
             self.process = subprocess.Popen(  # type: ignore[call-overload]
                 command, stdout=log, stderr=log, preexec_fn=die_with_parent, **options
             )
-        wait_for(self._answers)
 
     def _answers(self) -> bool:
         try:
