@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_core import tracing
-from worker.api_client import ApiClient, ApiTrouble, LeaseLost, Refused
+from worker.api_client import ApiClient, ApiTrouble, LeaseLost, Refused, Unreachable
 from worker.cache import Cache, DigestMismatch
 from worker.engine import Engine, StopWord
 from worker.inputs import Fetcher, Interrupted
@@ -91,7 +91,7 @@ class Attempt:
         if not relay.finish(self._patience()):
             log.warning("%s: not everything the run wrote reached the API", self._ticket.name)
         with tracing.span("result"):
-            return self._fail("infra", *failure) if failure else self._report(engine)
+            return self._fail("infra", *failure) if failure else self._report(engine, relay.delivered)
 
     def _watch(self, engine: Engine, relay: Relay) -> tuple[str, str] | None:
         """Return when the engine is gone or must go; code and message where it is we who end it for a fault."""
@@ -115,10 +115,13 @@ class Attempt:
             time.sleep(TICK)
         return None
 
-    def _report(self, engine: Engine) -> str:
+    def _report(self, engine: Engine, delivered: bool) -> str:
         verdict = engine.verdict()
         has_result = (engine.run / "result.json").exists()
         asked, status = engine.asked, verdict["status"]
+        if status == "succeeded" and not delivered:
+            # Its curve would have a hole. Before the last checkpoint, where the next attempt begins, there is none.
+            raise Unreachable("the end of the run's events did not reach the API")
         if status == "succeeded":
             return self._complete(engine, verdict)
         if asked in ("cancel", "pause") or (asked and not has_result):

@@ -52,7 +52,12 @@ class Relay:
         self._last_round.set()
         self._thread.join(timeout=max(seconds, 0))
         uploaded = self.uploader.finish(until - time.monotonic())
-        return uploaded and not self._thread.is_alive() and not self._lost.is_set()
+        return uploaded and self.delivered
+
+    @property
+    def delivered(self) -> bool:
+        """After `finish`: whether the API has every event."""
+        return not self._thread.is_alive() and not self._lost.is_set()
 
     def _work(self) -> None:
         while True:

@@ -37,6 +37,7 @@ class StandIn:
         self.blobs: dict[str, bytes] = {}
         self.lease, self.heartbeat, self.port, self.failing = lease, heartbeat, 0, 0
         self.missing_status = 404
+        self.deaf_to = ""  # answers this route with 503
         self.fetched: list[str] = []
         self.claims: list[str | None] = []
         self.lock = threading.Lock()
@@ -166,6 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fence != job.fence or job.status not in ("running", "cancelling", "pausing"):
             return self.refuse(409, "lease_lost")
         job.posts += 1
+        if parts[2] == self.door.deaf_to:
+            return self.answer(503, b"", {"Retry-After": "0"})
         getattr(self, f"on_{parts[2]}")(job, body, "/".join(parts[3:]), raw)
 
     def on_heartbeat(self, job: Job, body: dict[str, Any], *_: Any) -> None:

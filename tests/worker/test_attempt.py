@@ -118,6 +118,22 @@ def test_events_written_while_the_api_is_away_arrive_once_when_it_is_back(door: 
     assert job.steps() == list(range(1, 61))
 
 
+def test_a_run_whose_events_never_arrive_is_not_completed_with_a_hole_in_its_curve(
+    door: StandIn, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = door.add(steps=20)
+    running = start(report_seconds=1.5)
+    eventually(lambda: len(job.steps()) > 3)
+    door.deaf_to = "events"
+    eventually(lambda: "did not reach the API" in caplog.text)
+    assert job.status == "running" and job.result is None and max(job.steps()) < 20
+    # As the API does once the lease is over: the next attempt goes on from where nothing is missing.
+    running.join()
+    door.deaf_to, job.status = "", "queued"
+    start().join()
+    assert job.status == "succeeded" and sorted(set(job.steps())) == list(range(1, 21))
+
+
 def test_answers_of_503_are_tried_again(door: StandIn, start: Start) -> None:
     job = door.add(steps=20, inputs={"rows-00000.parquet": b"rows"})
     running = start()
