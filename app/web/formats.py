@@ -26,7 +26,7 @@ def relative(passed: float) -> str:
     """Seconds since something as words."""
     if abs(passed) < 5:
         return "just now"
-    text = duration(abs(passed))
+    text = " ".join(duration(abs(passed)).split()[:2])  # the largest unit is enough, the exact time is on hover
     return f"{text} ago" if passed > 0 else f"in {text}"
 
 

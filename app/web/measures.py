@@ -53,10 +53,10 @@ def report_page(job_id: str, request: Request, key: ReadKey, session: ReadSessio
     file = artifacts.result_file(session, job, "report.json")
     session.close()
     report = json.loads(store.get_range(file.key, 0, min(file.size, MAX_REPORT)))
+    lines = [{"label": ARM_WORDS.get(arm, arm), "points": told} for arm, told in report["curves"].items()]
     return page(
-        request, "report.html", title="Label efficiency", job=as_job(job), report=report, words=ARM_WORDS,
-        lines=[{"arm": arm, "label": ARM_WORDS.get(arm, arm), "points": told} for arm, told in report["curves"].items()],
-    )  # fmt: skip
+        request, "report.html", title="Label efficiency", job=as_job(job), report=report, words=ARM_WORDS, lines=lines
+    )
 
 
 @router.get("/maps/{job_id}")
@@ -79,10 +79,11 @@ def map_vectors(job_id: str, key: ReadKey, session: ReadSessionDep, store: Store
     session.close()
     kept, dim, raw = _vectors(store, file.key, file.size)
     told = _words(store, files, set(kept), about)
+    named = [told.get(row, (None, "")) for row in kept]
     body = {
         "rows": kept, "dim": dim, "vectors": base64.b64encode(raw).decode(), "dataset": spec["dataset"],
         "media": about if about in ("image", "audio") else None,
-        "labels": [told.get(row, (None, ""))[0] for row in kept], "words": [told.get(row, (None, ""))[1] for row in kept],
+        "labels": [label for label, _ in named], "words": [words for _, words in named],
     }  # fmt: skip
     return JSONResponse(body)
 
@@ -130,9 +131,8 @@ def _words(
     for file in files:
         with parquet.ParquetFile(StoredReader(store, file["key"], file["size"])) as opened:
             for batch in opened.iter_batches(batch_size=4096, columns=["label", column], use_threads=False):
+                labels, told = batch.column("label"), batch.column(column)
                 here = [at for at in range(batch.num_rows) if first + at in wanted]
-                for at in here:
-                    words = str(batch.column(column)[at].as_py() or "")[:WORDS]
-                    found[first + at] = (batch.column("label")[at].as_py(), words)
+                found |= {first + at: (labels[at].as_py(), str(told[at].as_py() or "")[:WORDS]) for at in here}
                 first += batch.num_rows
     return found

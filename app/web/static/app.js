@@ -59,7 +59,8 @@ export function size(bytes) {
 
 function ago(element) {
   const passed = (Date.now() - Date.parse(element.dateTime)) / 1000;
-  const words = Math.abs(passed) < 5 ? 'just now' : passed > 0 ? `${duration(passed)} ago` : `in ${duration(-passed)}`;
+  const large = duration(Math.abs(passed)).split(' ').slice(0, 2).join(' ');
+  const words = Math.abs(passed) < 5 ? 'just now' : passed > 0 ? `${large} ago` : `in ${large}`;
   if (element.textContent !== words) element.textContent = words;
 }
 

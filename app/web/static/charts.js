@@ -51,10 +51,10 @@ function css(name) {
 
 /** A chart of several lines. Lines are {label, points: Map step → value}. */
 export class Chart {
-  constructor(title, lines, { main = false, axis = 'step', logX = false, drawPoints = false } = {}) {
+  constructor(title, lines, { main = false, axis = 'step', logX = false, drawPoints = false, named = false } = {}) {
     this.title = title;
     this.lines = lines;
-    this.options = { main, axis, logX, drawPoints };
+    this.options = { main, axis, logX, drawPoints, named };
     this.logY = false;
     this.caption = make('figcaption');
     this.box = make('div', { class: 'plot' });
@@ -119,7 +119,7 @@ export class Chart {
     const step = at !== null && at !== undefined ? `${this.options.axis} ${number(steps[at])}` : '';
     const legends = spots.map(([label, value], index) => {
       const mark = swatch(this.lines[index].colour ?? index);
-      return make('span', { class: 'legend' }, mark, this.lines.length > 1 ? `${label} ` : '', make('b', {}, number(value)));
+      return make('span', { class: 'legend' }, mark, this.lines.length > 1 || this.options.named ? `${label} ` : '', make('b', {}, number(value)));
     });
     this.caption.replaceChildren(make('span', {}, this.title), ...legends, step ? make('span', { class: 'legend' }, step) : '');
     this.box.setAttribute('role', 'img');

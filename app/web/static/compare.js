@@ -17,7 +17,7 @@ async function load() {
     }
   });
   const order = groups([...lines.keys()]).flatMap(([, names]) => names);
-  charts = order.map((name) => new Chart(name.startsWith('train/') || name.startsWith('validation/') ? name.replace('/', ' ').replaceAll('_', ' ') : words(name), lines.get(name), { main: name === order[0] }));
+  charts = order.map((name) => new Chart(name.startsWith('train/') || name.startsWith('validation/') ? name.replace('/', ' ').replaceAll('_', ' ') : words(name), lines.get(name), { main: name === order[0], named: true }));
   box.replaceChildren(...charts.map((each) => each.element));
   if (!charts.length) box.textContent = 'These runs left no curves.';
   charts.forEach((each) => each.draw());
