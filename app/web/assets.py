@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from fastapi import Request, Response
 
 from app.errors import NotFound
 
+_VERSION = re.compile(r"[0-9a-f]{12}")
 FOLDER = Path(__file__).parent / "static"
 _TYPES = {
     ".js": "text/javascript; charset=utf-8",
@@ -46,11 +48,13 @@ def version() -> str:
 
 
 def answer(request: Request, name: str) -> Response:
-    """The file, or 304; a page asks with `?v=`, and such an answer may be kept for good. Raises NotFound."""
-    asset = assets().get(name)
+    """The file, or 304. Pages put the version before the name, so that scripts find each other under the same one;
+    such an answer may be kept for good. Raises NotFound."""
+    told, _, rest = name.partition("/")
+    lasting = told == version()
+    asset = assets().get(rest if _VERSION.fullmatch(told) else name)
     if asset is None:
         raise NotFound("file", name)
-    lasting = request.query_params.get("v") == version()
     headers = {
         "ETag": f'"{asset.tag}"',
         "Cache-Control": "public, max-age=31536000, immutable" if lasting else "no-cache",

@@ -34,6 +34,7 @@ class World:
     api: httpx2.Client
     pool: Path
     few: Path
+    test: Path
 
     def upload(self, path: Path, name: str) -> str:
         """A ready dataset."""
@@ -58,25 +59,28 @@ class World:
 
 
 def sentence(draw: random.Random, topic: str) -> str:
-    """Words of a topic."""
-    return " ".join(draw.choices(TOPICS[topic], k=draw.randint(8, 24)))
+    """Words, more of them of a topic than of any other."""
+    everything = [word for words in TOPICS.values() for word in words]
+    told = [draw.choice(TOPICS[topic] if draw.random() < 0.3 else everything) for _ in range(draw.randint(8, 24))]
+    return " ".join(told)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     chromium()
     folder, draw = tmp_path_factory.mktemp("browser"), random.Random(0)
-    pool, few = folder / "pool.txt", folder / "few.jsonl"
+    pool, few, test = folder / "pool.txt", folder / "few.jsonl", folder / "test.jsonl"
     topics = sorted(TOPICS)
     pool.write_text("\n".join(sentence(draw, draw.choice(topics)) for _ in range(400)))
-    rows = [{"text": sentence(draw, topic), "label": topic} for topic in topics for _ in range(12)]
-    few.write_text("\n".join(map(json.dumps, rows)))
-    served = Served(folder / "data").ready()
+    for path in (few, test):
+        rows = [{"text": sentence(draw, topic), "label": topic} for topic in topics for _ in range(12)]
+        path.write_text("\n".join(map(json.dumps, rows)))
+    served = Served(folder / "data", outbound="true").ready()
     try:
         key = re.findall(r"gw_[a-z0-9_]+", served.printed())[0]
         url = served.state()["url"]
         with httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as api:
-            yield World(url, key, api, pool, few)
+            yield World(url, key, api, pool, few, test)
     finally:
         served.process.terminate()
         served.process.wait(60)
@@ -128,6 +132,8 @@ def test_from_an_empty_server_to_a_model_that_answers(world: World) -> None:
         page.locator(".pair input").fill("-3")
         page.wait_for_selector("#problem:not([hidden])")
         assert "budget" in str(page.locator("[aria-invalid]").get_attribute("data-path"))
+        assert all("422" in each for each in visitor.wrong), visitor.wrong  # how a browser logs a refusal
+        visitor.wrong.clear()
         page.locator(".pair input").fill("40")
         page.wait_for_selector("#resolved:not([hidden])")
         resolved = json.loads(page.inner_text("#resolved pre"))
@@ -179,8 +185,9 @@ def test_measures_maps_and_comparisons(world: World, visitor: Visitor) -> None:
     model = world.ended("jobs", runs[0])["result"]["model"]
     world.ended("jobs", runs[1])
     embed = world.job(type="embed", model=model, dataset=few)
+    test = world.upload(world.test, "Topics, test")
     report = world.job(
-        type="label_efficiency", model=model, dataset=few, test_dataset=few, labels=[2, 6], seeds=2,
+        type="label_efficiency", model=model, dataset=few, test_dataset=test, labels=[2, 6], seeds=2,
         arms=["probe", "classical"], allow_leakage=True,
     )  # fmt: skip
 
@@ -197,6 +204,8 @@ def test_measures_maps_and_comparisons(world: World, visitor: Visitor) -> None:
     visitor.go(f"/ui/maps/{embed}")
     page.wait_for_selector("canvas[data-drawn]")
     assert page.locator("#map-keys button").count() == len(TOPICS)
+    share = re.search(r"hold (\d+) %", page.inner_text("#map-told"))
+    assert share and 0 < int(share[1]) <= 100
     page.focus("#map")
     page.keyboard.press("ArrowRight")
     assert "Row 0" in page.inner_text("#map-row")

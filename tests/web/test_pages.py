@@ -88,6 +88,17 @@ def test_nothing_else_lies_among_the_files(api: Api, path: str) -> None:
     assert reply.status_code in (303, 404) and "def page" not in reply.text
 
 
+def test_scripts_of_a_page_know_each_other_by_one_address(api: Api) -> None:
+    """Under two addresses a module would run twice, and every button would act twice."""
+    for name, asset in assets.assets().items():
+        if name.endswith(".js") and "/" not in name:
+            found = re.findall(r"from '([^']+)'", asset.content.decode())
+            assert all(each.startswith("./") and each[2:] in assets.assets() for each in found), name
+    assert f'src="/ui/static/{assets.version()}/app.js"' in api.anonymous.get("/ui/login").text
+    older = api.anonymous.get("/ui/static/0123456789ab/app.js")
+    assert older.status_code == 200 and older.headers["cache-control"] == "no-cache"
+
+
 def test_all_scripts_and_styles_together_are_light() -> None:
     packed = {name: len(asset.packed) for name, asset in assets.assets().items()}
     assert sum(packed.values()) < 150_000, packed

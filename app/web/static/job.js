@@ -46,14 +46,15 @@ function show(name, text) {
 }
 
 function progress({ status, progress: at, metrics }) {
-  show('percent', `${Math.round(at.percent)} %`);
+  const percent = at.percent ?? 0; // not told before there is a first step
+  show('percent', `${Math.round(percent)} %`);
   show('stage', at.stage ?? status);
   show('step', number(at.step));
   show('total', at.total_steps ? `of ${number(at.total_steps)}` : ' ');
   show('rate', number(at.examples_per_second));
   show('eta', duration(at.eta_seconds));
   const bar = document.querySelector('#head progress');
-  if (bar) bar.value = at.percent;
+  if (bar) bar.value = percent;
   if (at.step && Object.keys(metrics).length) grow(at.step, metrics);
 }
 

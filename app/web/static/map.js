@@ -30,11 +30,9 @@ function centred(flat, count, width) {
   for (let at = 0; at < count; at += 1) for (let k = 0; k < width; k += 1) flat[at * width + k] -= mean[k];
 }
 
-/** Scores of the rows on the strongest direction, which is then taken out of them; and its share of the variance. */
+/** Scores of the rows on the strongest direction, which is then taken out of them; and the variance it held. */
 function component(flat, count, width) {
   const scores = new Float64Array(count);
-  let total = 0;
-  for (const value of flat) total += value * value;
   let direction = Float64Array.from({ length: width }, (_, k) => Math.sin(k + 1));
   for (let turn = 0; turn < 60; turn += 1) {
     const next = new Float64Array(width);
@@ -55,7 +53,7 @@ function component(flat, count, width) {
     kept += score * score;
     for (let k = 0; k < width; k += 1) flat[at * width + k] -= score * direction[k];
   }
-  return [scores, kept / (total || 1)];
+  return [scores, kept];
 }
 
 function scaled(scores) {
@@ -142,6 +140,7 @@ async function load() {
   const [count, width] = [told.rows.length, told.dim];
   const flat = floats(told.vectors);
   centred(flat, count, width);
+  const total = flat.reduce((sum, value) => sum + value * value, 0) || 1;
   const [first, share] = component(flat, count, width);
   const [second, more] = component(flat, count, width);
   const [xs, ys] = [scaled(first), scaled(second)];
@@ -152,7 +151,7 @@ async function load() {
   const shown = names.length > SHOWN_LABELS + 1 ? [...names.slice(0, SHOWN_LABELS), 'others'] : names;
   kinds = told.labels.map((label) => { const at = shown.indexOf(label ?? 'no label'); return at < 0 ? SHOWN_LABELS : at; });
   legend(shown);
-  document.getElementById('map-told').textContent = `${number(count)} rows; these two directions hold ${Math.round(100 * (share + more))} % of the differences.`;
+  document.getElementById('map-told').textContent = `${number(count)} rows; these two directions hold ${Math.round((100 * (share + more)) / total)} % of the differences.`;
   draw();
   canvas.dataset.drawn = 'yes';
 }
