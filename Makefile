@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: help setup demo serve test test-faults soak check fuzz bench bench-api bench-gpu clean
+.PHONY: help setup demo serve test test-faults test-browser soak check fuzz bench bench-api bench-gpu clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -18,13 +18,16 @@ serve: $(VENV)/.demo  ## the whole platform on embedded defaults, data in ./data
 	$(BIN)/groundwork serve
 
 test: $(VENV)/.dev  ## every test; real PostgreSQL, Redis, HTTP and subprocesses
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not faults"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not faults and not browser"
 
 test-faults: $(VENV)/.dev  ## every fault of docs/faults.md, on SQLite and on PostgreSQL + Redis
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/faults $$($(BIN)/python -m tests.faults.table)
 
 soak: $(VENV)/.dev  ## random faults under load: MINUTES=30 SEED=1; the same seed draws the same faults
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
+
+test-browser: $(VENV)/.dev  ## walks through the dashboard in a Chromium from PATH or $$CHROMIUM (SCREENSHOTS=1: renew docs/images)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/web -m browser -rs
 
 check: $(VENV)/.dev  ## lint, types and the house rules
 	$(BIN)/ruff check .

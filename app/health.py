@@ -8,8 +8,8 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 import structlog
-from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from pydantic import BaseModel
@@ -65,9 +65,11 @@ class Liveness(BaseModel):
 
 
 @router.get("/", include_in_schema=False)
-async def root() -> dict[str, str]:
-    """For whoever opens the address in a browser."""
-    return {"name": "groundwork", "api": "/v1", "docs": "/docs", "health": "/readyz"}
+async def root(request: Request) -> Any:
+    """For whoever opens the address: browsers go on to the dashboard."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse("/ui", 303)
+    return {"name": "groundwork", "api": "/v1", "docs": "/docs", "dashboard": "/ui", "health": "/readyz"}
 
 
 @router.get("/healthz", response_model=Liveness, summary="Is the process alive")

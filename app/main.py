@@ -30,6 +30,7 @@ from app.openapi import DESCRIPTION, TAGS
 from app.platform import Platform
 from app.settings import Settings, get_settings
 from app.telemetry import configure_logging
+from app.web import routes as web
 from app.webhooks import routes as webhooks
 from app.wire import BoundedProtocol
 from ssl_core import tracing
@@ -63,6 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(routes.router, prefix="/v1")
     app.include_router(internal.router, prefix="/internal/v1")
     app.include_router(health.router)
+    app.include_router(web.router)
     return app
 
 

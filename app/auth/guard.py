@@ -5,13 +5,14 @@ from __future__ import annotations
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBearer
 from sqlalchemy import bindparam, select
 
+from app.auth import sessions
 from app.auth.limiter import Limiter
 from app.auth.secret import keyed_hash, parse
 from app.auth.tables import ApiKey, Project
@@ -43,15 +44,35 @@ def authenticate(platform: Platform, headers: list[str]) -> Principal:
     if parsed is None:
         raise Unauthorized
     key_id, secret = parsed
-    with platform.lookups.connect() as connection:
-        row = connection.execute(_lookup, {"key_id": key_id}).one_or_none()
-        expired = row is not None and row.expires_ms is not None and row.expires_ms <= now_ms(connection)
+    row, alive = _found(platform, key_id)
     given = keyed_hash(secret, platform.settings.secret_key.get_secret_value())
     # An unknown id is compared too, so that the time taken tells nothing.
     good = hmac.compare_digest(given, row.secret_hash if row else _NO_HASH)
-    if row is None or not good or expired or row.revoked_ms is not None:
+    if not good or not alive:
         raise Unauthorized
     return Principal(row.project_id, key_id, frozenset(row.scopes.split()), row.root)
+
+
+def of_session(request: Request) -> Principal:
+    """The principal of the dashboard's cookie; raises `Unauthorized`, `Forbidden` where the page is not ours."""
+    platform: Platform = request.app.state.platform
+    token = request.cookies.get(sessions.COOKIE)
+    key_id = sessions.key_of(platform, token) if token else None
+    if token is None or key_id is None:
+        raise Unauthorized
+    row, alive = _found(platform, key_id)
+    if not alive:
+        raise Unauthorized
+    sessions.check_forgery(request, platform.settings, token)
+    return Principal(row.project_id, key_id, frozenset(row.scopes.split()), row.root)
+
+
+def _found(platform: Platform, key_id: str) -> tuple[Any, bool]:
+    """The row of a key, if there is one, and whether it opens anything."""
+    with platform.lookups.connect() as connection:
+        row = connection.execute(_lookup, {"key_id": key_id}).one_or_none()
+        expired = row is not None and row.expires_ms is not None and row.expires_ms <= now_ms(connection)
+    return row, row is not None and not expired and row.revoked_ms is None
 
 
 async def principal(request: Request) -> Principal:
@@ -65,7 +86,7 @@ async def principal(request: Request) -> Principal:
 
 def _admit(request: Request, headers: list[str]) -> Principal:
     """Who asks, if the project has a request left; raises `Unauthorized`, `TooMany`."""
-    asking = authenticate(request.app.state.platform, headers)
+    asking = authenticate(request.app.state.platform, headers) if headers else of_session(request)
     limiter: Limiter | None = request.app.state.limiter
     if limiter is not None:
         request.scope["reply_headers"] = limiter.take(asking.project_id)

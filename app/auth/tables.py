@@ -34,6 +34,17 @@ class ApiKey(Base):
     revoked_ms: Mapped[int | None] = mapped_column(BigInteger)
 
 
+class WebSession(Base):
+    """Somebody signed in to the dashboard with a key: `id` is a keyed hash of the cookie, which is kept nowhere."""
+
+    __tablename__ = "web_sessions"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
+    created_ms: Mapped[int] = mapped_column(BigInteger)
+    expires_ms: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
 class AuditEvent(Base):
     """Who did what to which thing: written in the transaction that does it, and never changed."""
 
