@@ -22,8 +22,9 @@ _DELIVERIES = Page(limit=10, after=None, order="desc")
 def keys_page(request: Request, key: AdminKey, session: ReadSessionDep, at: PageDep) -> Response:
     """The project's keys; never a secret."""
     found = listed(session, auth.keys_of(key.project_id), at, KeyShape.of)
-    told = {"found": found, "own": key.key_id, "now": time.time(), "scopes": auth.ALL_SCOPES}
-    return page(request, "keys.html", title="Keys", **told)
+    return page(
+        request, "keys.html", title="Keys", found=found, own=key.key_id, now=time.time(), scopes=auth.ALL_SCOPES
+    )
 
 
 @router.get("/webhooks")

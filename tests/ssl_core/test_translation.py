@@ -197,7 +197,7 @@ def test_a_bad_translation_is_named_by_its_row_and_nothing_else_is_lost(
 
 SPEC: dict[str, Any] = {
     "type": "finetune", "task": {"name": "translation", "max_tokens": 24, "dropout": 0.0}, "dataset": "ds_toy",
-    "modality": datasets.TEXT, "batch_size": 16, "seed": 1, "optimizer": {"learning_rate": 3e-3},
+    "modality": datasets.TEXT, "batch_size": 16, "seed": 1, "optimizer": {"learning_rate": 2e-3},
 }  # fmt: skip
 WIDER = {
     **datasets.TINY_TEXT, "width": 64, "depth": 2, "heads": 4, "dropout": 0.0, "positions": "learned",
@@ -225,7 +225,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     """A model that has learned to say the first words backwards."""
     folder = tmp_path_factory.mktemp("translation")
     data = datasets.text_dataset(folder / "data", rows=3000)
-    spec = {**SPEC, "backbone": WIDER, "budget": {"steps": 1200}}
+    spec = {**SPEC, "backbone": WIDER, "budget": {"steps": 1800}}
     verdict = trained(folder / "run", spec, data)
     assert verdict["status"] == "succeeded", verdict
     return folder / "run", verdict
