@@ -59,8 +59,14 @@ def make_engine(url: str) -> Engine:
 
 
 def reading(engine: Engine) -> Engine:
-    """The same pool for transactions that only read: on SQLite they never take the write lock."""
-    return engine.execution_options(**READS)
+    """The same pool for transactions that only read: on SQLite they never take the write lock.
+
+    On PostgreSQL each statement sees what is committed when it begins, in a transaction or not: without one, a read
+    costs one round trip instead of three.
+    """
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(**READS)
+    return engine.execution_options(**READS, isolation_level="AUTOCOMMIT")
 
 
 def looking_up(engine: Engine) -> Engine:

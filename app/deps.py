@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Annotated, TypeVar
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
-from anyio import CapacityLimiter, Semaphore, move_on_after, to_thread
-from anyio.lowlevel import RunVar
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from sqlalchemy.orm import Session
 
 from app.auth.guard import Principal, require
@@ -18,6 +16,7 @@ from app.pagination import PageDep
 from app.platform import Platform
 from app.settings import Settings
 from app.storage import Store
+from app.threads import finishing
 
 __all__ = [
     "AdminKey",
@@ -33,12 +32,31 @@ __all__ = [
 ]
 
 
-T = TypeVar("T")
 PLACES = MAX_CONNECTIONS - 8
-_FINISHERS = 20
 _PATIENCE_SECONDS = 5
-_finishers: RunVar[CapacityLimiter] = RunVar("finishers")
-_places: RunVar[Semaphore] = RunVar("places")
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class Places(asyncio.Semaphore):
+    """As many as connections, less a few for looking up keys; a session of a request holds one.
+
+    Without them, requests that wait in a thread for a connection would keep those that hold one from getting a thread,
+    and all would time out together.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(PLACES)
+
+    async def take(self) -> None:
+        """Wait, on the event loop, until a session may begin; raises `Unavailable` after five seconds (R19)."""
+        try:
+            if self.locked():
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await self.acquire()
+            else:
+                await self.acquire()  # does not wait
+        except TimeoutError:
+            raise Unavailable("overloaded", "Too many requests at once.", retry_after=2) from None
 
 
 async def _platform(request: Request) -> Platform:
@@ -57,65 +75,72 @@ async def _store(platform: PlatformDep) -> Store:
     return platform.store
 
 
-async def _session(request: Request, platform: PlatformDep) -> AsyncIterator[Session]:
-    # A Session connects on first use, in the route's own thread; only its end does IO here.
-    async with _place():
-        session = platform.sessions()
-        request.state.session = session
+async def _session(request: Request, platform: PlatformDep) -> Session:
+    # A Session connects on first use, in the route's own thread.
+    session = await _begin(request, platform.sessions)
+    request.state.session = session
+    return session
+
+
+async def _read_session(request: Request, platform: PlatformDep) -> Session:
+    return await _begin(request, platform.read_sessions)
+
+
+async def _begin(request: Request, make: Callable[[], Session]) -> Session:
+    await request.app.state.places.take()
+    session = make()
+    request.scope.setdefault("sessions", []).append(session)
+    return session
+
+
+def ending_sessions(handle: Handler) -> Handler:
+    """A route's handler after which its sessions end: a commit before the reply leaves, so that a failed commit
+    answers an error; nothing is committed where the handler raises."""
+
+    async def ended(request: Request) -> Response:
         try:
-            yield session
-            await _finish(commit, session)
-        finally:
-            await _finish(Session.close, session)
+            response = await handle(request)
+        except BaseException:
+            await _end(request, good=False)
+            raise
+        await _end(request, good=True)
+        return response
+
+    return ended
 
 
-async def _read_session(platform: PlatformDep) -> AsyncIterator[Session]:
-    async with _place():
-        session = platform.read_sessions()
-        try:
-            yield session
-        finally:
-            await _finish(Session.close, session)
-
-
-@asynccontextmanager
-async def _place() -> AsyncIterator[None]:
-    """Wait, on the event loop, until a session may begin; raises `Unavailable` after five seconds (R19).
-
-    There are as many places as connections, less a few for looking up keys. Without this, requests that wait in a
-    thread for a connection would keep those that hold one from getting a thread, and all would time out together.
-    """
-    places = _of_this_loop(_places, lambda: Semaphore(PLACES))
-    with move_on_after(_PATIENCE_SECONDS) as waiting:
-        await places.acquire()
-    if waiting.cancelled_caught:
-        raise Unavailable("overloaded", "Too many requests at once.", retry_after=2)
+async def _end(request: Request, good: bool) -> None:
+    held: list[Session] = request.scope.pop("sessions", [])
+    if not held:
+        return
+    writing: Session | None = getattr(request.state, "session", None)
     try:
-        yield
+        if writing is None:
+            _close(held)  # a transaction that only read ends without asking the database server anything
+        else:
+            await finishing(_commit_and_close, held, writing if good else None)
     finally:
-        places.release()
+        for _ in held:
+            request.app.state.places.release()
 
 
-async def _finish(end: Callable[[Session], None], session: Session) -> None:
-    """End a session in a thread of its own kind, ahead of the requests that wait for a thread to begin in."""
-    limiter = _of_this_loop(_finishers, lambda: CapacityLimiter(_FINISHERS))
-    await to_thread.run_sync(end, session, limiter=limiter)
-
-
-def _of_this_loop(held: RunVar[T], make: Callable[[], T]) -> T:
+def _commit_and_close(held: list[Session], writing: Session | None) -> None:
     try:
-        return held.get()
-    except LookupError:
-        made = make()
-        held.set(made)
-        return made
+        if writing is not None:
+            commit(writing)
+    finally:
+        _close(held)
+
+
+def _close(held: list[Session]) -> None:
+    for session in held:
+        session.close()
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
 StoreDep = Annotated[Store, Depends(_store)]
-# Function scope: the commit happens before the reply leaves, so a failed commit answers an error.
-SessionDep = Annotated[Session, Depends(_session, scope="function")]
-ReadSessionDep = Annotated[Session, Depends(_read_session, scope="function")]
+SessionDep = Annotated[Session, Depends(_session)]
+ReadSessionDep = Annotated[Session, Depends(_read_session)]
 ReadKey = Annotated[Principal, Depends(require("read"))]
 WriteKey = Annotated[Principal, Depends(require("write"))]
 AdminKey = Annotated[Principal, Depends(require("admin"))]

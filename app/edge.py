@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.params import Form
 from fastapi.responses import JSONResponse
@@ -15,38 +15,55 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from starlette.routing import Match
+from starlette.types import Scope
 
 from app.auth.audit import action_of, enter
 from app.auth.guard import principal
+from app.deps import Handler, ending_sessions
 from app.errors import Unprocessable
 from app.idempotency import Repeatable, in_flight, keep, kept, key_of, replay
 from app.platform import Platform, session_scope
 from app.protocol import check_accept, read_json
 from app.responses import ERRORS
+from app.threads import in_thread
 
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Digest = Callable[[Request], Coroutine[Any, Any, bytes]]
 _LIMIT = "max_body_bytes"
 _DIGEST = "digest_of_body"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def api_router(tag: str) -> APIRouter:
+def api_router(tag: str, prefix: str = "/v1") -> APIRouter:
     """The router of a domain: `router = api_router("jobs")`; its routes are served below `/v1`."""
-    return _Tagged(tag)
+    return _Tagged(tag, prefix)
+
+
+def add_routes(app: FastAPI, router: APIRouter) -> None:
+    """Add a router's routes to the application as they are.
+
+    `FastAPI.include_router` would keep it as a tree, which is searched twice at every level for every request.
+    """
+    app.router.routes.extend(router.routes)
 
 
 class _Tagged(APIRouter):
     """Tags its routes one by one: a router's own tags would be added to those of the routers it includes."""
 
-    def __init__(self, tag: str) -> None:
-        super().__init__(route_class=EdgeRoute, responses=ERRORS)
+    def __init__(self, tag: str, prefix: str) -> None:
+        super().__init__(prefix=prefix, route_class=EdgeRoute, responses=ERRORS)
         self._tag = tag
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         """Add a route under this router's tag."""
         options["tags"] = [*(options.get("tags") or []), self._tag]
         super().add_api_route(path, endpoint, **options)
+
+    def include_router(self, router: APIRouter, **options: Any) -> None:
+        """Add another such router's routes, under the path and the tag that they have."""
+        if options:
+            raise TypeError(f"routes are taken as they are, without {', '.join(options)}")
+        self.routes.extend(router.routes)
 
 
 def body_limit(size: int) -> Callable[[F], F]:
@@ -82,8 +99,21 @@ def body_was(request: Request, digest: bytes) -> None:
 class EdgeRoute(APIRoute):
     """Checks what comes before a handler, and keeps the reply of a POST that carries a key."""
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self._stem = path.partition("{")[0]
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether the path and the method are this route's; most paths differ before their first parameter."""
+        if not scope.get("root_path") and not scope["path"].startswith(self._stem):
+            return Match.NONE, {}
+        return super().matches(scope)
+
     def get_route_handler(self) -> Handler:
-        """The handler, wrapped; runs inside the request's function scope, so before the session commits."""
+        """The handler, wrapped; the request's session is committed after it."""
+        call = self.dependant.call
+        if call is not None and not iscoroutinefunction(call):
+            self.dependant.call = _hopping(call)
         handle = super().get_route_handler()
         produced = _produced(self)
         names = {field.alias for field in self.dependant.query_params} | _query_names(self.dependant)
@@ -97,7 +127,7 @@ class EdgeRoute(APIRoute):
             response = await plain(request)
             if action is not None and 200 <= response.status_code < 300:
                 asking = await principal(request)
-                await run_in_threadpool(enter, request.state.session, request, asking, action, response)
+                await in_thread(enter, request.state.session, request, asking, action, response)
             return response
 
         handle = entered
@@ -112,7 +142,16 @@ class EdgeRoute(APIRoute):
             asked = await _repeatable(request, body) if request.method == "POST" else None
             return await handle(request) if asked is None else await _once(request, asked, handle, digest)
 
-        return guarded
+        return ending_sessions(guarded)
+
+
+def _hopping(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A plain function as a coroutine function that runs it in a thread. What it takes was read before."""
+
+    async def hop(**arguments: Any) -> Any:
+        return await in_thread(call, **arguments)
+
+    return hop
 
 
 async def _parse(request: Request, required: bool, limit: int | None) -> bytes:
@@ -150,7 +189,7 @@ async def _once(request: Request, asked: Repeatable, handle: Handler, digest: Di
     flying.add(mark)
     # The mark is lifted when the request ends, after its commit (app/middleware.py).
     request.scope.setdefault("lift", []).append(lambda: flying.discard(mark))
-    known = await run_in_threadpool(kept, platform, asked)
+    known = await in_thread(kept, platform, asked)
     if known is not None:
         return replay(known, asked if digest is None else asked.with_body(await digest(request)))
     request.state.repeatable = asked
@@ -158,7 +197,7 @@ async def _once(request: Request, asked: Repeatable, handle: Handler, digest: Di
     if 200 <= response.status_code < 300 and not getattr(request.state, "reply_kept", False):
         session: Session | None = getattr(request.state, "session", None)
         reply = getattr(request.state, "reply_without_secret", None) or bytes(response.body)
-        await run_in_threadpool(_keep, platform, session, request.state.repeatable, reply, response.status_code)
+        await in_thread(_keep, platform, session, request.state.repeatable, reply, response.status_code)
     return response
 
 

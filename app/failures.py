@@ -6,7 +6,6 @@ from typing import cast
 
 import structlog
 from fastapi import FastAPI, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -16,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from app.errors import ApiError, InsufficientStorage, Unavailable, Unprocessable
 from app.telemetry import route_template
+from app.threads import in_thread
 from app.validation import refusal
 from ssl_core.errors import EngineError
 from ssl_core.redaction import redacted
@@ -88,7 +88,7 @@ async def _router_error(request: Request, error: Exception) -> Response:
 
 async def _allowed(request: Request) -> str:
     """Every method of the path; the router itself names those of the first route that matches."""
-    document = await run_in_threadpool(request.app.openapi)
+    document = await in_thread(request.app.openapi)
     methods = document["paths"].get(route_template(request.scope), {})
     return ", ".join(sorted(method.upper() for method in methods))
 

@@ -20,6 +20,8 @@ from app.auth import routes as auth
 from app.auth.limiter import Limiter
 from app.catalogue import routes as catalogue
 from app.datasets import routes as datasets
+from app.deps import Places
+from app.edge import add_routes
 from app.inference import routes as inference
 from app.internal import routes as internal
 from app.jobs import routes as jobs
@@ -57,13 +59,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.platform = platform
     app.state.in_flight = set()
+    app.state.places = Places()
     app.state.limiter = Limiter.open(platform.settings.requests_per_minute, platform.settings.broker_url)
     app.add_middleware(RequestEdge)
     failures.install(app)
-    for routes in (auth, datasets, jobs, models, inference, webhooks, catalogue):
-        app.include_router(routes.router, prefix="/v1")
-    app.include_router(internal.router, prefix="/internal/v1")
-    app.include_router(health.router)
+    # Those first that are asked for most.
+    for routes in (jobs, internal, health, inference, datasets, models, auth, webhooks, catalogue):
+        add_routes(app, routes.router)
     app.include_router(web.router)
     return app
 

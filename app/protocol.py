@@ -14,9 +14,9 @@ from email.message import Message
 from typing import Any
 
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
 
 from app.errors import ApiError, NotAcceptable, RequestTimeout, TooLarge, Unprocessable, UnsupportedMedia
+from app.threads import in_thread
 
 MAX_INTEGER = 2**63 - 1
 BODY_SECONDS = 60.0
@@ -50,7 +50,7 @@ async def read_json(request: Request, limit: int, required: bool) -> tuple[bytes
     _check_content_type(request)
     if len(raw) < _LARGE:
         return raw, parse_json(raw)
-    return raw, await run_in_threadpool(parse_json, raw)
+    return raw, await in_thread(parse_json, raw)
 
 
 async def read_capped(request: Request, limit: int) -> bytes:

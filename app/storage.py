@@ -17,12 +17,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from fastapi.concurrency import run_in_threadpool
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from app.errors import InsufficientStorage, TooLarge, Unavailable
 from app.telemetry import stored
+from app.threads import in_bulk, in_thread
 
 BLOCK = 1 << 20  # bytes handed on at a time
 _JOINED = 256 << 10  # bytes worth a thread of their own
@@ -75,7 +75,7 @@ class Store:
             stream = seen.watch_async(chunks)
             piece, flying = self._pieces(limit)
             await obstore.put_async(self._backend, _checked(key), stream, chunk_size=piece, max_concurrency=flying)
-            await run_in_threadpool(self._make_durable, key)
+            await in_thread(self._make_durable, key)
         return seen.stored(key)
 
     def put(self, key: str, content: bytes | Iterable[bytes], limit: int | None = None) -> Stored:
@@ -191,7 +191,7 @@ class _Seen:
             if len(buffer) >= _JOINED:
                 block = bytes(buffer)
                 buffer.clear()
-                await run_in_threadpool(self.digest.update, block)
+                await in_bulk(self.digest.update, block)
                 yield block
         self.digest.update(buffer)
         if buffer:

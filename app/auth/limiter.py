@@ -117,6 +117,11 @@ class Limiter:
         timeouts = {"socket_timeout": _PATIENCE_SECONDS, "socket_connect_timeout": _PATIENCE_SECONDS}
         return cls(limit, SharedCount(limit, redis.Redis.from_url(url, **timeouts)))
 
+    def holds(self, project_id: str) -> bool:
+        """Whether a permit is in hand, so that `take` asks nobody."""
+        held = self._held.get(project_id)
+        return held is not None and held.permits > 0 and time.monotonic() < held.until
+
     def take(self, project_id: str) -> list[tuple[bytes, bytes]]:
         """Headers that tell what is left. Raises TooMany `rate_limited` where nothing is."""
         with self._lock:

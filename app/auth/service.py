@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from sqlalchemy import Select, func, or_, select, text
 from sqlalchemy.orm import Session
 
+from app.auth import recent
 from app.auth.guard import Principal
 from app.auth.secret import key_text, keyed_hash, new_secret
 from app.auth.tables import ApiKey, Project
-from app.db import make_engine, make_sessions, now_ms
+from app.db import after_commit, make_engine, make_sessions, now_ms
 from app.errors import Conflict, Forbidden, NotFound, Unprocessable
 from app.ids import new_id
 from app.settings import Settings
@@ -61,6 +62,7 @@ def revoke_key(session: Session, project_id: str, key_id: str) -> ApiKey:
         return row
     _keep_an_admin(session, row)
     row.revoked_ms = now_ms(session)
+    after_commit(session, lambda: recent.forget(row.id))
     return row
 
 
@@ -75,6 +77,7 @@ def rotate_key(
     made = create_key(session, settings, project_id, old.name, old.scopes.split(), old.expires_ms)
     end = now + overlap_seconds * 1000
     old.expires_ms = end if old.expires_ms is None else min(end, old.expires_ms)
+    after_commit(session, lambda: recent.forget(old.id))
     return made
 
 

@@ -10,19 +10,18 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from fastapi.concurrency import run_in_threadpool
-
 from app.datasets import service, uploads
 from app.datasets.file_schemas import UploadComplete, UploadObject, as_upload
 from app.datasets.tables import Upload
 from app.errors import ApiError, Unavailable
 from app.platform import Platform, read_scope, session_scope
 from app.storage import Store, Stored
+from app.threads import in_bulk, in_thread
 
 
 async def complete(platform: Platform, project_id: str, upload_id: str, body: UploadComplete) -> UploadObject:
     """Join, check, and make the dataset. Raises what `uploads.plan` and `.finish` raise, and 400 `digest_mismatch`."""
-    planned = await run_in_threadpool(_plan, platform, project_id, upload_id, body)
+    planned = await in_thread(_plan, platform, project_id, upload_id, body)
     if isinstance(planned, UploadObject):
         return planned
     made = service.new_dataset_id()
@@ -32,15 +31,15 @@ async def complete(platform: Platform, project_id: str, upload_id: str, body: Up
         stored = await platform.store.put_stream(service.upload_key(made), joined, planned.upload.bytes)
     except FileNotFoundError:
         # Another request has completed or cancelled it meanwhile and its parts are gone: say what that came to.
-        again = await run_in_threadpool(_plan, platform, project_id, upload_id, body)
+        again = await in_thread(_plan, platform, project_id, upload_id, body)
         if isinstance(again, UploadObject):
             return again
         raise Unavailable("storage_unavailable", "The parts of this upload cannot be read just now.") from None
     try:
         _check(planned, stored, md5.hexdigest())
-        return await run_in_threadpool(_finish, platform, planned.upload, body, stored, made)
+        return await in_thread(_finish, platform, planned.upload, body, stored, made)
     except ApiError:
-        await run_in_threadpool(platform.store.delete, stored.key)
+        await in_thread(platform.store.delete, stored.key)
         raise
 
 
@@ -63,7 +62,7 @@ def _finish(platform: Platform, planned: Upload, body: UploadComplete, stored: S
 async def _joined(store: Store, keys: list[str], md5: Any) -> AsyncIterator[bytes]:
     for key in keys:
         async for block in store.stream(key):
-            await run_in_threadpool(md5.update, block)
+            await in_bulk(md5.update, block)
             yield block
 
 

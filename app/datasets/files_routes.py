@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from app.auth.audit import audited
 from app.datasets import forms, removal, service
@@ -17,6 +16,7 @@ from app.deps import PageDep, PlatformDep, ReadKey, ReadSessionDep, SessionDep, 
 from app.downloads import Download, file_response
 from app.edge import api_router, streamed
 from app.pagination import paginate
+from app.threads import in_thread
 
 router = api_router("files")
 FilePath = Annotated[
@@ -31,7 +31,7 @@ async def create_file(request: Request, key: WriteKey, platform: PlatformDep) ->
     made, limit = service.new_dataset_id(), platform.settings.max_upload_bytes
     form = Form("file", forms.FILE_FIELDS, service.upload_key(made), limit, check_file_form)
     async with receive(request, platform, form, key.project_id) as received:
-        return await run_in_threadpool(submit_file, request, key.project_id, made, received)
+        return await in_thread(submit_file, request, key.project_id, made, received)
 
 
 @router.get("/files", response_model=FileList)

@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from app.datasets import quota
@@ -24,6 +23,7 @@ from app.edge import body_was
 from app.errors import ApiError, InsufficientStorage, TooLarge, Unprocessable, UnsupportedMedia
 from app.platform import Platform, session_scope
 from app.storage import Store, Stored
+from app.threads import in_bulk, in_thread
 
 BLOCK = 256 << 10  # bytes parsed at a time, so that a thread is worth its hop
 STALL_SECONDS = 60.0  # silence after which a sender is given up
@@ -73,7 +73,7 @@ class _Room:
         if self.project_id is None or (size <= self.size and time.monotonic() - self.fresh < REFRESH_SECONDS):
             return
         wanted = self.size if size <= self.size else (size if self.hold is None else size + STEP)
-        await run_in_threadpool(self._ask, wanted)
+        await in_thread(self._ask, wanted)
         self.size, self.fresh = wanted, time.monotonic()
 
     def _ask(self, size: int) -> None:
@@ -111,13 +111,13 @@ async def receive(request: Request, platform: Platform, form: Form, project_id: 
             yield received
         except ApiError:
             # Any other failure may hide a commit that went through: then the row needs its bytes.
-            await run_in_threadpool(platform.store.delete, form.key)
+            await in_thread(platform.store.delete, form.key)
             raise
     except ApiError as error:
         _say_goodbye(request, error)
         raise
     finally:
-        await run_in_threadpool(room.give_back)
+        await in_thread(room.give_back)
 
 
 async def _take(request: Request, store: Store, form: Form, room: _Room) -> Received:
@@ -136,7 +136,7 @@ async def _take(request: Request, store: Store, form: Form, room: _Room) -> Rece
                 await taker.part(event, events)
         return taker.received(room.hold)
     except BaseException as error:
-        await run_in_threadpool(store.delete, form.key)
+        await in_thread(store.delete, form.key)
         if isinstance(error, ClientDisconnect):
             raise ApiError("upload_broken_off", "The connection ended before the file did.") from None
         raise
@@ -197,7 +197,7 @@ async def digest_of_form(request: Request) -> bytes:
         if isinstance(event, PartStart):
             digest = hashlib.sha256()
             async for content in _content(events):
-                await run_in_threadpool(digest.update, content)
+                await in_bulk(digest.update, content)
             parts.append((event.name, event.filename, digest.hexdigest()))
     return _told(parts)
 
@@ -236,7 +236,7 @@ async def _events(request: Request, parser: FormParser, room: _Room, most: int |
         if most is not None and seen > most:
             raise TooLarge("too_large", f"The body is larger than the {most} bytes allowed.")
         await room.ensure(seen)
-        for event in await run_in_threadpool(parser.feed, block):
+        for event in await in_bulk(parser.feed, block):
             yield event
     parser.finish()
 

@@ -6,7 +6,6 @@ import json
 from typing import Annotated, Any
 
 from fastapi import Path, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from app.auth.audit import audited
 from app.datasets import files_routes, forms, removal, service, uploads_routes
@@ -28,6 +27,7 @@ from app.downloads import Download, file_response
 from app.edge import api_router, streamed
 from app.pagination import paginate
 from app.storage import Store
+from app.threads import in_thread
 
 router = api_router("datasets")
 DatasetPath = Annotated[str, Path(max_length=64, description="id of the dataset", examples=["ds_01jd3w8m6k"])]
@@ -44,7 +44,7 @@ async def create_dataset(request: Request, key: WriteKey, platform: PlatformDep)
     made = service.new_dataset_id()
     form = Form("file", forms.DATASET_FIELDS, service.upload_key(made), platform.settings.max_upload_bytes, read_form)
     async with receive(request, platform, form, key.project_id) as received:
-        return await run_in_threadpool(submit_dataset, request, key.project_id, made, received)
+        return await in_thread(submit_dataset, request, key.project_id, made, received)
 
 
 @router.get("/datasets", response_model=DatasetList)

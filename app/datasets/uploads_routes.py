@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Path, Request
-from fastapi.concurrency import run_in_threadpool
 
 from app.datasets import assembly, forms, uploads
 from app.datasets.file_schemas import (
@@ -24,6 +23,7 @@ from app.edge import api_router, streamed
 from app.errors import ApiError
 from app.ids import new_id
 from app.platform import Platform, read_scope, session_scope
+from app.threads import in_thread
 
 router = api_router("uploads")
 UploadPath = Annotated[str, Path(max_length=64, description="id of the upload", examples=["upl_01jd3w8m6k"])]
@@ -51,10 +51,10 @@ async def create_part(upload_id: UploadPath, request: Request, key: WriteKey, pl
 
     Once this answers, the part is on disk. A part that broke off left nothing; send it again.
     """
-    limit = await run_in_threadpool(_check, platform, key.project_id, upload_id)
+    limit = await in_thread(_check, platform, key.project_id, upload_id)
     stored_at = uploads.part_key(upload_id, new_id("part"))
     async with receive(request, platform, Form("data", forms.PART_FIELDS, stored_at, limit), None) as received:
-        return await run_in_threadpool(_add, platform, key.project_id, upload_id, received)
+        return await in_thread(_add, platform, key.project_id, upload_id, received)
 
 
 @router.post("/uploads/{upload_id}/complete", responses=_GONE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from app.deps import PlatformDep, ReadKey
 from app.edge import api_router, body_limit
@@ -11,6 +10,7 @@ from app.inference import service
 from app.inference.forward import client_of, lifespan
 from app.inference.items import as_sent
 from app.inference.schemas import EmbeddingList, EmbeddingRequest, PredictionList, PredictionRequest
+from app.threads import in_thread
 
 MAX_BODY_BYTES = 32 * 2**20
 
@@ -24,10 +24,10 @@ async def create_embeddings(
     body: EmbeddingRequest, request: Request, key: ReadKey, platform: PlatformDep
 ) -> Response:
     """Vectors for texts, token lists, pictures or rows of a dataset, in the OpenAI shape."""
-    order = await run_in_threadpool(service.embedding_order, platform, key.project_id, body)
+    order = await in_thread(service.embedding_order, platform, key.project_id, body)
     with as_sent(body.input):
         answer = await client_of(request.app).post("/embed", order)
-    return _json(await run_in_threadpool(service.embedding_reply, body, answer))
+    return _json(await in_thread(service.embedding_reply, body, answer))
 
 
 @router.post("/predictions", response_model=PredictionList)
@@ -36,10 +36,10 @@ async def create_predictions(
     body: PredictionRequest, request: Request, key: ReadKey, platform: PlatformDep
 ) -> Response:
     """A fine-tuned model's answers: for classification a label and every class's probability."""
-    order = await run_in_threadpool(service.prediction_order, platform, key.project_id, body)
+    order = await in_thread(service.prediction_order, platform, key.project_id, body)
     with as_sent(body.input):
         answer = await client_of(request.app).post("/predict", order)
-    return _json(await run_in_threadpool(service.prediction_reply, body, answer))
+    return _json(await in_thread(service.prediction_reply, body, answer))
 
 
 def _json(body: bytes) -> Response:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 
 from app.downloads import Download
@@ -16,6 +15,7 @@ from app.jobs.artifacts import FileClaim
 from app.jobs.transitions import LeaseLost
 from app.models.service import StoredFile
 from app.platform import Platform, session_scope
+from app.threads import in_thread
 
 _NAMES = {"path": "path", "fence": "X-Fence", "size": "Content-Length", "sha256": "X-Content-SHA256"}
 
@@ -39,19 +39,19 @@ async def receive(request: Request, platform: Platform, token: str, job_id: str,
         with session_scope(platform) as session:
             artifacts.record_file(session, attempts.identify(session, token, job_id), fence, file, stored.key)
 
-    key = await run_in_threadpool(reserve)
+    key = await in_thread(reserve)
     if key is None:
         return file, False
     stored = await platform.store.put_stream(key, request.stream(), limit=file.size)
     if (stored.size, stored.sha256) != (file.size, file.sha256):
-        await run_in_threadpool(platform.store.delete, key)
+        await in_thread(platform.store.delete, key)
         raise ApiError(
             "digest_mismatch", f"{stored.size} bytes arrived, with sha256 {stored.sha256}.", "X-Content-SHA256"
         )
     try:
-        await run_in_threadpool(record)
+        await in_thread(record)
     except LeaseLost:
-        await run_in_threadpool(platform.store.delete, key)
+        await in_thread(platform.store.delete, key)
         raise
     return file, True
 

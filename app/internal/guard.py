@@ -12,12 +12,13 @@ from app.deps import SessionDep, SettingsDep
 from app.errors import Forbidden, Unauthorized
 from app.jobs import attempts
 from app.jobs.attempts import TOKEN_PREFIX, Attempt
+from app.threads import in_thread
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="WorkerToken", description="the worker's or an attempt's token")
 JobId = Annotated[str, Path(max_length=40, description="the job of the ticket")]
 
 
-def bearer(request: Request, _: Annotated[object, Security(_bearer)] = None) -> str:
+async def bearer(request: Request, _: Annotated[object, Security(_bearer)] = None) -> str:
     """The request's token. Raises Unauthorized where there is none, or more than one."""
     headers = request.headers.getlist("authorization")
     scheme, _space, token = headers[0].partition(" ") if len(headers) == 1 else ("", "", "")
@@ -29,7 +30,7 @@ def bearer(request: Request, _: Annotated[object, Security(_bearer)] = None) -> 
 Token = Annotated[str, Depends(bearer)]
 
 
-def worker(token: Token, settings: SettingsDep) -> None:
+async def worker(token: Token, settings: SettingsDep) -> None:
     """Let in a worker. Raises Forbidden for an attempt's token, which opens its own job alone."""
     if token.startswith(TOKEN_PREFIX):
         raise Forbidden("wrong_token", "An attempt's token opens the routes of its own job and nothing else.")
@@ -37,11 +38,11 @@ def worker(token: Token, settings: SettingsDep) -> None:
         raise Unauthorized
 
 
-def attempt(token: Token, job_id: JobId, session: SessionDep) -> Attempt:
+async def attempt(token: Token, job_id: JobId, session: SessionDep) -> Attempt:
     """The attempt behind the token. Raises Forbidden for any other kind of token, NotFound for another job's."""
     if not token.startswith(TOKEN_PREFIX):
         raise Forbidden("wrong_token", "This route needs the token of a ticket.")
-    return attempts.identify(session, token, job_id)
+    return await in_thread(attempts.identify, session, token, job_id)
 
 
 AttemptDep = Annotated[Attempt, Depends(attempt)]

@@ -15,7 +15,7 @@ from app.jobs import artifacts, attempts, limits, reports
 from app.jobs.turns import Wanted
 from app.models import internal_routes as inference_models
 
-router = api_router("worker")
+router = api_router("worker", "/internal/v1")
 RelativePath = Annotated[str, Path(max_length=400, description="as the ticket names it")]
 
 

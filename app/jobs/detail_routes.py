@@ -6,7 +6,6 @@ import mimetypes
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, Path, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse
 from sse_starlette import EventSourceResponse
 
@@ -29,6 +28,7 @@ from app.jobs.schemas import (
 )
 from app.jobs.tables import Checkpoint, Job, JobEvent, Sample
 from app.pagination import paginate
+from app.threads import in_thread
 
 router = api_router("jobs")
 
@@ -64,7 +64,7 @@ async def job_events(
     if "text/event-stream" in request.headers.get("accept", ""):
         after = reading.event_position(job.id, last_event_id or page.after)
         return EventSourceResponse(stream.follow(platform, job.id, after), ping=15)
-    return await run_in_threadpool(paginate, session, reading.events(job.id), JobEvent, page, as_event)
+    return await in_thread(paginate, session, reading.events(job.id), JobEvent, page, as_event)
 
 
 @router.get("/jobs/{job_id}/metrics", response_model=MetricsObject, responses={200: {"content": {"text/csv": {}}}})

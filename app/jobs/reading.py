@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import Query
-from sqlalchemy import Select, exists, func, select
+from sqlalchemy import Select, bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import ApiError, NotFound, Unprocessable
@@ -16,6 +16,7 @@ from app.jobs.states import Status
 from app.jobs.tables import Attempt, Checkpoint, Job, JobEvent, JobPart, LogChunk, Sample
 
 LOG_PIECE = 256 * 1024
+_REVISION = select(Job.revision).where(Job.project_id == bindparam("project_id"), Job.id == bindparam("job_id"))
 JobType = Literal[
     "pretrain", "finetune", "evaluate", "predict", "embed", "label_efficiency", "baseline", "report", "ingest",
     "import", "export",
@@ -71,8 +72,8 @@ def metadata_filter(query: Mapping[str, str]) -> dict[str, str]:
 
 def revision(session: Session, project_id: str, job_id: str) -> str:
     """The job's entity tag: weak, changed by every change of the row. Raises NotFound."""
-    query = select(Job.revision).where(Job.project_id == project_id, Job.id == job_id)
-    found = session.scalar(query)
+    # Of all questions the most frequent: made once, and asked without the ORM.
+    found = session.connection().execute(_REVISION, {"project_id": project_id, "job_id": job_id}).scalar()
     if found is None:
         raise NotFound("job", job_id)
     return f'W/"{found}"'

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import select
 from sse_starlette import ServerSentEvent
 
@@ -21,6 +20,7 @@ from app.jobs.schemas import EventObject, as_event
 from app.jobs.states import TERMINAL
 from app.jobs.tables import Job, JobEvent
 from app.platform import Platform, read_scope
+from app.threads import in_thread
 
 _BATCH = 200
 _LOOK_SECONDS = 10.0
@@ -49,7 +49,7 @@ async def follow(platform: Platform, job_id: str, after: int) -> AsyncIterator[S
     try:
         while True:
             changed.clear()
-            view = await run_in_threadpool(_look, platform, job_id, after)
+            view = await in_thread(_look, platform, job_id, after)
             for event in view.events:
                 after = reading.event_position(job_id, event.id)
                 yield ServerSentEvent(event.model_dump_json(), event="job.event", id=event.id)

@@ -10,13 +10,12 @@ import json
 import zipfile
 from collections.abc import AsyncIterator
 
-from fastapi.concurrency import run_in_threadpool
-
 from app.errors import NotFound
 from app.models.service import StoredFile, archive_key
 from app.models.tables import Model
 from app.platform import Platform, session_scope
 from app.storage import Store, Stored
+from app.threads import in_bulk, in_thread
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 _ENTRY_BYTES = 4096  # more than the zip and a manifest made here spend on one file
@@ -26,7 +25,7 @@ async def make_archive(platform: Platform, model_id: str, files: list[StoredFile
     """Write the zip to the store and note its size and digest. Two at once write the same bytes; the last one stays."""
     most = sum(file["size"] + _ENTRY_BYTES for file in files) + _ENTRY_BYTES
     stored = await platform.store.put_stream(archive_key(model_id), zip_stream(platform.store, files), most)
-    await run_in_threadpool(_note, platform, model_id, stored)
+    await in_thread(_note, platform, model_id, stored)
     return stored
 
 
@@ -49,7 +48,7 @@ async def zip_stream(store: Store, files: list[StoredFile]) -> AsyncIterator[byt
             entry = _entry(file["path"], file["size"])
             target = archive.open(entry, "w")
             async for block in store.stream(file["key"]):
-                await run_in_threadpool(target.write, block)  # takes a checksum
+                await in_bulk(target.write, block)  # takes a checksum
                 yield sink.take()
             target.close()
             yield sink.take()

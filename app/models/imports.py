@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.datasets import quota
@@ -23,6 +22,7 @@ from app.jobs.submission import check_limit
 from app.models.service import import_key
 from app.platform import Platform, session_scope
 from app.protocol import parse_json, read_capped, read_json
+from app.threads import in_thread
 from ssl_core.spec import HubModel, ImportSpec, Metadata
 
 SWEEP_SECONDS = 60.0
@@ -104,11 +104,11 @@ async def receive_import(request: Request, platform: Platform, project_id: str) 
     if _is_json(request):
         raw, value = await read_json(request, platform.settings.max_body_bytes, True)
         body_was(request, raw)
-        return await run_in_threadpool(_submit_hub, request, project_id, value)
+        return await in_thread(_submit_hub, request, project_id, value)
     import_id = new_id("imp")
     form = Form("file", _FIELDS, import_key(import_id), platform.settings.max_upload_bytes, _read)
     async with receive(request, platform, form, project_id) as received:
-        return await run_in_threadpool(_submit_zip, request, project_id, import_id, received)
+        return await in_thread(_submit_zip, request, project_id, import_id, received)
 
 
 def _is_json(request: Request) -> bool:

@@ -12,7 +12,7 @@ from app.edge import api_router
 from app.internal.guard import WorkerOnly
 from app.models import service
 
-router = api_router("worker")
+router = api_router("worker", "/internal/v1")
 router.dependencies.append(WorkerOnly)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from anyio import from_thread
 from fastapi import Path, Query, Request, Response
+from sqlalchemy.orm import Session
 
 from app.auth.audit import audited
 from app.db import after_commit
@@ -32,6 +33,7 @@ from app.models.schemas import (
 from app.models.tables import Model
 from app.pagination import paginate
 from app.storage import Store
+from app.threads import in_thread
 
 router = api_router("models")
 ModelPath = Annotated[str, Path(max_length=64, description="id of the model", examples=["mdl_01jd3w9qz2"])]
@@ -111,7 +113,7 @@ def get_model_file(
 
 
 @router.get("/models/{model_id}/download", response_class=Response, responses=_BYTES)
-def download_model(
+async def download_model(
     model_id: ModelPath,
     request: Request,
     key: ReadKey,
@@ -127,20 +129,28 @@ def download_model(
     The first native download of a model waits until its zip is made. `hf` and `onnx` are made by a job of type
     `export`; before that they answer 409 `not_exported`.
     """
-    row = service.get(session, key.project_id, model_id)
+    file, files = await in_thread(_archived, session, key.project_id, model_id, format)
+    if files:
+        made = await make_archive(platform, model_id, files)
+        file = replace(file, size=made.size, sha256=made.sha256)
+    return await in_thread(file_response, request, platform.store, file)
+
+
+def _archived(
+    session: Session, project_id: str, model_id: str, format: str
+) -> tuple[Download, list[service.StoredFile]]:
+    """The zip to send, and the files that it is to be made of if there is none yet. Needs the session no longer."""
+    row = service.get(session, project_id, model_id)
     if format != "native":
-        made_by_job = service.export_of(session, row.id, format)
-        session.close()
-        whole = Download(made_by_job.key, made_by_job.size, made_by_job.sha256, f"{row.name}-{format}.zip", _ZIP)
-        return file_response(request, platform.store, whole)
-    files = service.files_of(session, row.id)
+        made = service.export_of(session, row.id, format)
+        file, files = Download(made.key, made.size, made.sha256, f"{row.name}-{format}.zip", _ZIP), []
+    else:
+        known = row.archive_bytes is not None and row.archive_sha256 is not None
+        size, digest = row.archive_bytes or 0, row.archive_sha256 or ""
+        file = Download(service.archive_key(row.id), size, digest, f"{row.name}.zip", _ZIP)
+        files = [] if known else service.files_of(session, row.id)
     session.close()
-    size, digest = row.archive_bytes, row.archive_sha256
-    if size is None or digest is None:
-        made = from_thread.run(make_archive, platform, row.id, files)
-        size, digest = made.size, made.sha256
-    file = Download(service.archive_key(row.id), size, digest, f"{row.name}.zip", _ZIP)
-    return file_response(request, platform.store, file)
+    return file, files
 
 
 def _card(store: Store, files: list[service.StoredFile]) -> dict[str, Any] | None:

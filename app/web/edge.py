@@ -21,6 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from app.auth import sessions
+from app.deps import ending_sessions
 from app.errors import ApiError, Unauthorized, Unavailable
 from app.pagination import Page, paginate
 from app.settings import Settings
@@ -52,7 +53,7 @@ class PageRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:
         """The handler, wrapped."""
-        handle = super().get_route_handler()
+        handle = ending_sessions(super().get_route_handler())
 
         async def guarded(request: Request) -> Response:
             try:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
-from app.auth import secret
+from app.auth import recent, secret
 from app.auth.service import bootstrap
 from app.auth.tables import ApiKey
 from app.migrate import migrate
@@ -35,6 +35,7 @@ def make_key(client: TestClient, **fields: object) -> dict[str, Any]:
 def set_key(api: Api, key_id: str, **values: int) -> None:
     with session_scope(api.platform) as session:
         session.execute(update(ApiKey).where(ApiKey.id == key_id).values(**values))
+    recent.forget(key_id)  # as a second later
 
 
 def test_a_key_made_by_an_admin_opens_the_door(api_everywhere: Api) -> None:
@@ -131,6 +132,36 @@ def test_rotation_lets_both_keys_work_until_the_overlap_ends(api: Api) -> None:
     set_key(api, old["id"], expires_ms=int(time.time() * 1000) - 1)
     assert works == [200, 200]
     assert client_of(api.app, old["key"]).get("/v1/projects").status_code == 401
+
+
+def test_a_key_that_another_process_revokes_opens_nothing_a_second_later(api: Api) -> None:
+    made = make_key(api.client, scopes=["read"])
+    client = client_of(api.app, made["key"])
+    assert client.get("/v1/projects").status_code == 200
+    with session_scope(api.platform) as session:
+        session.execute(update(ApiKey).where(ApiKey.id == made["id"]).values(revoked_ms=1))
+    end = time.monotonic() + recent.SECONDS + 0.1
+    while client.get("/v1/projects").status_code == 200:
+        assert time.monotonic() < end, "still good after a second"
+        time.sleep(0.05)
+    assert client.get("/v1/projects").status_code == 401
+
+
+def test_a_key_revoked_here_is_forgotten_at_once(api: Api) -> None:
+    made = make_key(api.client, scopes=["read"])
+    client = client_of(api.app, made["key"])
+    assert client.get("/v1/projects").status_code == 200
+    assert api.client.delete(f"/v1/api_keys/{made['id']}").status_code == 200
+    assert client.get("/v1/projects").status_code == 401
+
+
+def test_a_key_that_soon_expires_is_not_remembered_for_longer(api: Api) -> None:
+    made = make_key(api.client, scopes=["read"])
+    set_key(api, made["id"], expires_ms=int(time.time() * 1000) + 300)
+    client = client_of(api.app, made["key"])
+    assert client.get("/v1/projects").status_code == 200
+    time.sleep(0.4)
+    assert client.get("/v1/projects").status_code == 401
 
 
 def test_a_revoked_key_cannot_be_rotated(api: Api) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import func, select, update
 
 from app.auth.tables import Project
 from app.db import after_commit
+from app.edge import add_routes
 from app.errors import Conflict
 from app.idempotency import KEPT_MS, KeptReply, Repeatable, forget_expired, keep
 from app.platform import Platform, read_scope, session_scope
@@ -21,7 +22,7 @@ from tests.app.conftest import Api, make_settings, serve
 
 @pytest.fixture
 def named(api_everywhere: Api) -> Api:
-    api_everywhere.app.include_router(probe.router, prefix="/v1")
+    add_routes(api_everywhere.app, probe.router)
     return api_everywhere
 
 

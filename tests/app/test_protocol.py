@@ -11,6 +11,7 @@ import httpx2
 import pytest
 
 from app import protocol
+from app.edge import add_routes
 from app.protocol import parse_json
 from tests.app import probe
 from tests.app.conftest import Api
@@ -21,7 +22,7 @@ GOOD = {"shape": {"kind": "square", "side": 3}}
 
 @pytest.fixture(scope="module")
 def drawing(shared_api: Api) -> Api:
-    shared_api.app.include_router(probe.router, prefix="/v1")
+    add_routes(shared_api.app, probe.router)
     return shared_api
 
 
