@@ -20,6 +20,7 @@ from app.auth import routes as auth
 from app.auth.limiter import Limiter
 from app.catalogue import routes as catalogue
 from app.datasets import routes as datasets
+from app.fine_tuning import routes as fine_tuning
 from app.inference import routes as inference
 from app.internal import routes as internal
 from app.jobs import routes as jobs
@@ -60,7 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.limiter = Limiter.open(platform.settings.requests_per_minute, platform.settings.broker_url)
     app.add_middleware(RequestEdge)
     failures.install(app)
-    for routes in (auth, datasets, jobs, models, inference, webhooks, catalogue):
+    for routes in (auth, datasets, jobs, fine_tuning, models, inference, webhooks, catalogue):
         app.include_router(routes.router, prefix="/v1")
     app.include_router(internal.router, prefix="/internal/v1")
     app.include_router(health.router)
