@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import ClassVar
@@ -68,6 +69,12 @@ def file_response(request: Request, store: Store, file: Download) -> Response:
     start, end = part
     about = {"Content-Range": f"bytes {start}-{end - 1}/{file.size}", "Content-Length": str(end - start)}
     return StreamingResponse(store.stream(file.key, start, end), 206, headers | about, file.media_type)
+
+
+def bytes_response(content: bytes, filename: str) -> Response:
+    """200 with a small file that was made for this request, under the same headers; no ranges."""
+    file = Download("", len(content), hashlib.sha256(content).hexdigest(), filename)
+    return Response(content, 200, _headers(file) | {"Accept-Ranges": "none"}, file.media_type)
 
 
 def disposition(filename: str) -> str:

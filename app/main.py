@@ -22,6 +22,7 @@ from app.catalogue import routes as catalogue
 from app.datasets import routes as datasets
 from app.deps import Places
 from app.edge import add_routes
+from app.fine_tuning import routes as fine_tuning
 from app.inference import routes as inference
 from app.internal import routes as internal
 from app.jobs import routes as jobs
@@ -64,7 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestEdge)
     failures.install(app)
     # Those first that are asked for most.
-    for routes in (jobs, internal, health, inference, datasets, models, auth, webhooks, catalogue):
+    for routes in (jobs, internal, health, inference, datasets, models, fine_tuning, auth, webhooks, catalogue):
         add_routes(app, routes.router)
     app.include_router(web.router)
     return app

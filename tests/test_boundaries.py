@@ -34,6 +34,7 @@ TORCH_FREE = (
     "ssl_core.evaluation_spec",
     "ssl_core.events",
     "ssl_core.errors",
+    "ssl_core.estimates",
     "ssl_core.recipes",
     "ssl_core.sampling",
     "ssl_core.objectives",

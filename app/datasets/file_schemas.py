@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.datasets.schemas import DatasetForm, form_refusal
 from app.datasets.service import Purpose
 from app.datasets.tables import Dataset, Upload, UploadPart
+from app.fine_tuning.results import FILENAME, Result
 from app.pagination import Listing
 
 _FILE: dict[str, Any] = {
@@ -40,7 +41,7 @@ class FileObject(BaseModel):
     bytes: int
     created_at: int
     filename: str
-    purpose: Purpose
+    purpose: Purpose | Literal["fine-tune-results"]
     status: Literal["uploaded", "processed", "error"] = Field(description="`processed` once the dataset is ready")
     status_details: str | None = Field(description="why it is in error")
     expires_at: int | None = None
@@ -153,6 +154,14 @@ def as_file(row: Dataset) -> FileObject:
     return FileObject(
         id=row.id, bytes=row.bytes, created_at=row.created_ms // 1000, filename=row.filename, purpose=row.purpose,
         status=_STATUS.get(row.status, "uploaded"), status_details=row.error["message"] if row.error else None,
+    )  # fmt: skip
+
+
+def as_result(result: Result) -> FileObject:
+    """The API shape of a training's curves at this door."""
+    return FileObject(
+        id=result.id, bytes=len(result.content), created_at=result.created_at, filename=FILENAME,
+        purpose="fine-tune-results", status="processed", status_details=None,
     )  # fmt: skip
 
 

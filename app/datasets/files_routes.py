@@ -8,13 +8,14 @@ from fastapi import Path, Query, Request, Response
 
 from app.auth.audit import audited
 from app.datasets import forms, removal, service
-from app.datasets.file_schemas import FileDeleted, FileList, FileObject, as_file, check_file_form
+from app.datasets.file_schemas import FileDeleted, FileList, FileObject, as_file, as_result, check_file_form
 from app.datasets.intake import Form, digest_of_form, receive
 from app.datasets.submission import submit_file
 from app.datasets.tables import Dataset
 from app.deps import PageDep, PlatformDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep, StoreDep, WriteKey
-from app.downloads import Download, file_response
+from app.downloads import Download, bytes_response, file_response
 from app.edge import api_router, streamed
+from app.fine_tuning import results
 from app.pagination import paginate
 from app.threads import in_thread
 
@@ -48,6 +49,8 @@ def list_files(
 @router.get("/files/{file_id}")
 def get_file(file_id: FilePath, key: ReadKey, session: ReadSessionDep) -> FileObject:
     """One file. `GET /v1/datasets/{id}` says more."""
+    if results.is_result(file_id):
+        return as_result(results.read(session, key.project_id, file_id))
     return as_file(service.get(session, key.project_id, file_id))
 
 
@@ -66,6 +69,8 @@ def download_file(
     file_id: FilePath, request: Request, key: ReadKey, session: ReadSessionDep, store: StoreDep
 ) -> Response:
     """The bytes as they were uploaded: strong `ETag`, one `Range`, `If-Range`, `If-None-Match`."""
+    if results.is_result(file_id):
+        return bytes_response(results.read(session, key.project_id, file_id).content, results.FILENAME)
     row = service.get(session, key.project_id, file_id)
     session.close()
     return file_response(request, store, Download(row.key, row.bytes, row.sha256, row.filename))

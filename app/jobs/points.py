@@ -88,7 +88,7 @@ def _array(name: str, of: Any) -> Any:
 
 _GIVEN = func.unnest(
     _array("series", String), _array("step", BigInteger), _array("value", Float(53)), _array("special", String)
-).table_valued("series", "step", "value", "special")
+).table_valued("series", "step", "value", "special", name="given").render_derived()
 _AT_ONCE = _newer(
     postgresql.insert(Point).from_select(
         ["job_id", "series", "step", "value", "special", "fence"],

@@ -3,8 +3,10 @@
     python -m benchmarks.api                                   # every row, PostgreSQL with 100,000 jobs
     python -m benchmarks.api --rows L1,L5 --scale 0.3 --database sqlite --cores 1,1
 
-The server and its database run on the first core, the generator on the second; on one and the same core every latency
-has the generator's own work in it. The database server runs without fsync.
+The server runs on the first core, the generator on the second, the database server on both: each of its processes is
+a session of its own, and a kernel that shares a core between sessions (autogroups) lets one of them wait for seconds
+beside a busy server. On one and the same core every latency has the generator's own work in it. The database server
+runs without fsync.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ def main() -> int:
     given = options.parse_args()
     wanted = [name for name in [*ROWS, "L9"] if name in given.rows.upper().split(",")]
     server, generator = (int(core) for core in given.cores.split(","))
-    os.sched_setaffinity(0, {server})  # the database server inherits it
+    os.sched_setaffinity(0, {server, generator})  # the database server inherits it
     command = shlex.join(["python", "-m", "benchmarks.api", *sys.argv[1:]])
     about = {
         "date": time.strftime("%Y-%m-%d %H:%M"), "command": command,

@@ -17,7 +17,10 @@ from tests.app.jobs_world import Worker, bearer, pretrain_body, ready_dataset
 from tests.model_folders import text_model
 
 VARYING = {"x-request-id", "date", "ratelimit"}
-IDS_IN_BODIES = {"dataset", "validation_dataset", "test_dataset", "training_dataset", "model", "pool", "public_model"}
+IDS_IN_BODIES = {
+    "dataset", "validation_dataset", "test_dataset", "training_dataset", "model", "pool", "public_model",
+    "training_file", "validation_file",
+}  # fmt: skip
 
 
 @dataclass
@@ -202,6 +205,11 @@ def references(world: World, ids: dict[str, str]) -> dict[str, tuple[str, dict[s
         "label_efficiency public_model": (
             "/v1/jobs", {**measure, "arms": ["public"], "public_model": model}, model,
         ),
+        "tuning training_file": ("/v1/fine_tuning/jobs", {"training_file": dataset}, dataset),
+        "tuning validation_file": (
+            "/v1/fine_tuning/jobs", {"training_file": own, "validation_file": dataset}, dataset,
+        ),
+        "tuning model": ("/v1/fine_tuning/jobs", {"training_file": own, "model": model}, model),
         "input[0]": (
             "/v1/embeddings", {"model": world.theirs["model_id"], "input": [{"dataset": dataset, "row": 0}]}, dataset,
         ),
@@ -225,6 +233,9 @@ def references(world: World, ids: dict[str, str]) -> dict[str, tuple[str, dict[s
         "label_efficiency model",
         "label_efficiency pool",
         "label_efficiency public_model",
+        "tuning training_file",
+        "tuning validation_file",
+        "tuning model",
         "input[0]",
     ],
 )
