@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,9 @@ from ssl_core.spec import EmbedSpec, EvaluateSpec, ExportSpec, LabelEfficiencySp
 
 UserSpec = TrainedSpec | EvaluateSpec | PredictSpec | EmbedSpec | LabelEfficiencySpec | ExportSpec
 
+_LARGE, _COUNTED_SECONDS, _MOST_PROJECTS = 10_000, 5.0, 10_000
+_far_below: dict[str, float] = {}
+"""Until when a project need not be counted."""
 RESEND_MS = 10 * 60_000
 """A client's own retry comes within seconds; an equal body after this long is a wish for another run."""
 
@@ -68,10 +72,22 @@ def create(session: Session, settings: Settings, project_id: str, spec: UserSpec
 
 
 def check_limit(session: Session, settings: Settings, project_id: str) -> None:
-    """Raises TooMany 429 `concurrency_limit`."""
-    if service.live_count(session, project_id, settings.max_queued_jobs) >= settings.max_queued_jobs:
-        message = f"{settings.max_queued_jobs} jobs are queued or running, which is the limit of this project."
+    """Raises TooMany 429 `concurrency_limit`.
+
+    Exact near the limit. A project that was below half of a limit of thousands a few seconds ago is not counted again:
+    counting takes as long as there are jobs, and no project makes so many in so few seconds.
+    """
+    most = settings.max_queued_jobs
+    if most >= _LARGE and _far_below.get(project_id, 0.0) > time.monotonic():
+        return
+    count = service.live_count(session, project_id, most)
+    if count >= most:
+        message = f"{most} jobs are queued or running, which is the limit of this project."
         raise TooMany("concurrency_limit", message, retry_after=10)
+    if most >= _LARGE and count < most // 2:
+        if len(_far_below) >= _MOST_PROJECTS:
+            _far_below.clear()
+        _far_below[project_id] = time.monotonic() + _COUNTED_SECONDS
 
 
 def predict(session: Session, settings: Settings, project_id: str, spec: TrainedSpec) -> tuple[Resolved, Estimate]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from app.jobs.states import HELD, Status
@@ -58,22 +60,32 @@ def _nobody_else_takes(session: Session, queue: str, project_id: str) -> bool:
     """Whether no other claim is about to take from this project: claims that begin together see the same turns."""
     if session.get_bind().dialect.name != "postgresql":
         return True  # SQLite's transactions take turns themselves
-    key = func.hashtextextended(f"turn:{queue}:{project_id}", 0)
-    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(key))))
+    return bool(session.connection().execute(_TAKE_TURN, {"turn": f"turn:{queue}:{project_id}"}).scalar())
 
 
 def waiting(session: Session, wanted: Wanted, at: int) -> Sequence[str]:
-    """The projects with something to take, in the order of their turns.
+    """The projects with something to take, in the order of their turns."""
+    given = {"queue": wanted.queue, "at": at}
+    return list(session.connection().execute(_waiting(wanted.short), given).scalars())
+
+
+@cache
+def _waiting(short: bool) -> Select[Any]:
+    """The query of `waiting`, built once: building it costs more than asking it.
 
     The recursion steps from one project to the next along `ix_jobs_claim`: a DISTINCT would read every queued job.
     """
-    ready = wanted.ready(at)
+    queue, at = bindparam("queue", type_=Job.queue.type), bindparam("at", type_=Job.available_at.type)
+    ready: list[ColumnElement[bool]] = [Job.status == Status.QUEUED, Job.queue == queue, Job.available_at <= at]
+    ready += [Job.type.in_(SHORT)] if short else []
     project = select(func.min(Job.project_id).label("project_id")).where(*ready).cte("waiting", recursive=True)
     following = select(func.min(Job.project_id)).where(*ready, Job.project_id > project.c.project_id).scalar_subquery()
     project = project.union_all(select(following).where(project.c.project_id.is_not(None)))
-    mine = (Job.project_id == project.c.project_id, Job.queue == wanted.queue)
+    mine = (Job.project_id == project.c.project_id, Job.queue == queue)
     running = select(func.count()).where(*mine, Job.status.in_(HELD)).scalar_subquery()
     served = select(func.max(Job.started_at)).where(*mine).scalar_subquery()
     order = (running, func.coalesce(served, 0), project.c.project_id)
-    query = select(project.c.project_id).where(project.c.project_id.is_not(None)).order_by(*order)
-    return session.scalars(query).all()
+    return select(project.c.project_id).where(project.c.project_id.is_not(None)).order_by(*order)
+
+
+_TAKE_TURN = select(func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("turn"), 0)))
