@@ -11,7 +11,17 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    MetaData,
+    create_engine,
+    event,
+    literal_column,
+    text,
+)
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -30,6 +40,14 @@ READS = {"reads": True}  # execution options of a transaction that only reads
 LOOKUPS = {"lookups": True}
 MAX_CONNECTIONS = 40  # of one process
 _IDLE_SECONDS = 1.0
+
+
+# Milliseconds since 1970; SQLite's unixepoch('subsec') needs version 3.42, Debian 12 has 3.40.
+_MILLISECONDS = {
+    "sqlite": "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
+    "postgresql": "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+}
+_NOW = {name: text(f"SELECT {expression}") for name, expression in _MILLISECONDS.items()}
 
 
 class Base(DeclarativeBase):
@@ -98,13 +116,13 @@ def commit(session: Session) -> None:
 
 def now_ms(session: Session | Connection) -> int:
     """The database's clock, unix milliseconds."""
-    dialect = session.dialect if isinstance(session, Connection) else session.get_bind().dialect
-    if dialect.name == "sqlite":
-        # Milliseconds since 1970; unixepoch('subsec') needs SQLite 3.42, Debian 12 has 3.40.
-        query = "SELECT CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
-    else:
-        query = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
-    return int(session.execute(text(query)).scalar_one())
+    connection = session if isinstance(session, Connection) else session.connection()
+    return int(connection.execute(_NOW[connection.dialect.name]).scalar_one())
+
+
+def now_sql(session: Session) -> ColumnElement[int]:
+    """The same as part of a statement."""
+    return literal_column(_MILLISECONDS[session.get_bind().dialect.name], BigInteger)
 
 
 def _sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:

@@ -26,6 +26,7 @@ from app.fine_tuning import routes as fine_tuning
 from app.inference import routes as inference
 from app.internal import routes as internal
 from app.jobs import routes as jobs
+from app.live import DrainingServer
 from app.middleware import RequestEdge
 from app.migrate import SchemaError, check_schema, hold_alone
 from app.models import routes as models
@@ -114,7 +115,7 @@ def main() -> int:
         # The server raises the signal that stopped it once more when it is done; having drained, we exit with 0.
         for stop in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stop, lambda *_: None)
-        uvicorn.Server(server_config(app)).run(sockets=[listening])
+        DrainingServer(server_config(app)).run(sockets=[listening])
     return 0
 
 

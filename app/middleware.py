@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import ApiError
 from app.failures import internal_error, nothing_at, reply
 from app.ids import new_id
+from app.live import serve_live
 from app.telemetry import observe, route_template
 from ssl_core import tracing
 
@@ -50,6 +51,7 @@ class RequestEdge:
         try:
             with _traced(scope, given, request_id) as span:
                 await self._serve(scope, receive, tagged)
+                await serve_live(scope, receive, tagged)
                 _name(span, scope, seen["status"])
         except Exception:
             log.exception("request_failed", method=scope["method"], path=scope["path"][:300])

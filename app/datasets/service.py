@@ -170,10 +170,15 @@ def _facts(row: Dataset, modality: str, rows: int) -> DatasetFacts:
 
 def digest_and_files(session: Session, dataset_id: str) -> tuple[str, list[StoredFile]]:
     """Digest and canonical files, for a worker's ticket that is authorised already. Raises NotFound."""
+    return digest_of_dataset(session, dataset_id), _files(session, dataset_id)
+
+
+def digest_of_dataset(session: Session, dataset_id: str) -> str:
+    """The digest alone, for a job that is pinned to it. Raises NotFound."""
     row = session.get(Dataset, dataset_id)
     if row is None or row.digest is None:
         raise NotFound("dataset", dataset_id)
-    return row.digest, _files(session, dataset_id)
+    return row.digest
 
 
 def upload_file(session: Session, dataset_id: str) -> tuple[str, list[StoredFile]]:

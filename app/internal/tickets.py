@@ -26,7 +26,7 @@ def ticket(session: Session, claimed: Claimed, settings: Settings) -> Ticket:
     ]
     checkpoints = [
         TicketCheckpoint(id=row.id, step=row.step, files=files(f"{base}/checkpoints/{row.id}", _typed(row.files)))
-        for row in artifacts.usable_checkpoints(session, job.id)
+        for row in (artifacts.usable_checkpoints(session, job.id) if job.fence > 1 else ())
     ]
     return Ticket(
         job_id=job.id, attempt=job.fence, fence=job.fence, token=claimed.token, lease_seconds=settings.lease_seconds,

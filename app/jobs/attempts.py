@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.datasets import service as datasets
 from app.errors import NotFound
-from app.jobs import endings, transitions
+from app.jobs import clock, endings, transitions
 from app.jobs.clock import now
 from app.jobs.limits import Limits
 from app.jobs.states import HELD, Status
@@ -64,10 +64,11 @@ def claim(session: Session, wanted: Wanted, worker: dict[str, Any], limits: Limi
     """Take a queued job: fence up by one, lease by the database's clock, a fresh token. None: nothing to take."""
     while (job := transitions.claim(session, wanted, limits)) is not None:
         token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        begun = now(session) if job.lease_expires is None else job.lease_expires - limits.lease_ms
         session.add(
             Attempt(
                 job_id=job.id, fence=job.fence, token_hash=hash_token(token), worker=worker,
-                started_at=now(session), accepted=[], progress_seq=0, log_offset=0,
+                started_at=begun, accepted=[], progress_seq=0, log_offset=0,
             )
         )  # fmt: skip
         session.flush()
@@ -105,7 +106,7 @@ def heartbeat(session: Session, attempt: Attempt, fence: int, limits: Limits) ->
     status = session.execute(
         update(Job)
         .where(Job.id == attempt.job_id, Job.fence == attempt.fence, Job.status.in_(HELD), Job.fence == fence)
-        .values(lease_expires=now(session) + limits.lease_ms)
+        .values(lease_expires=clock.in_statement(session) + limits.lease_ms)
         .returning(Job.status),
         execution_options={"synchronize_session": False},
     ).scalar_one_or_none()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import mimetypes
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from sse_starlette import EventSourceResponse
 
 from app.deps import PageDep, PlatformDep, ReadKey, ReadSessionDep, StoreDep
 from app.downloads import Download, file_response
@@ -27,6 +27,7 @@ from app.jobs.schemas import (
     as_sample,
 )
 from app.jobs.tables import Checkpoint, Job, JobEvent, Sample
+from app.live import LiveResponse
 from app.pagination import paginate
 from app.threads import in_thread
 
@@ -63,7 +64,7 @@ async def job_events(
     """
     if "text/event-stream" in request.headers.get("accept", ""):
         after = reading.event_position(job.id, last_event_id or page.after)
-        return EventSourceResponse(stream.follow(platform, job.id, after), ping=15)
+        return LiveResponse(partial(stream.follow, platform, job.id, after))
     return await in_thread(paginate, session, reading.events(job.id), JobEvent, page, as_event)
 
 

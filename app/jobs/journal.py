@@ -27,12 +27,12 @@ class Entry:
     data: dict[str, Any] = field(default_factory=dict)
 
 
-def record(session: Session, job: Job, entries: Sequence[Entry], at: int) -> None:
-    """Append entries and raise the job's revision. The caller holds the job's row."""
+def record(session: Session, job: Job, entries: Sequence[Entry], at: int, **also: Any) -> None:
+    """Append entries, raise the job's revision and set what `also` names. The caller holds the job's row."""
     last = session.execute(
         update(Job)
         .where(Job.id == job.id)
-        .values(event_seq=Job.event_seq + len(entries), revision=Job.revision + 1)
+        .values(event_seq=Job.event_seq + len(entries), revision=Job.revision + 1, **also)
         .returning(Job.event_seq),
         execution_options={"synchronize_session": False},
     ).scalar_one()

@@ -119,7 +119,7 @@ def in_our_words(work: Callable[[], T]) -> T:
 
 def dataset_input(session: Session, role: service.Role, dataset_id: str) -> InputRef:
     """A dataset in that role, pinned to what it holds now."""
-    return InputRef(role, dataset_id, datasets.digest_and_files(session, dataset_id)[0])
+    return InputRef(role, dataset_id, datasets.digest_of_dataset(session, dataset_id))
 
 
 def check_labelled(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,12 +12,17 @@ from sqlalchemy import BigInteger, Float, Integer, String, bindparam, cast, dele
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from app.db import after_commit
 from app.errors import Unprocessable
 from app.jobs.tables import Job, Point, Series
 
 MAX_SERIES = 1000
 MAX_POINTS = 20_000_000
 Row = tuple[str, int, float | None, str | None]
+
+_MOST_JOBS = 10_000
+_named: dict[str, frozenset[str]] = {}
+"""Series that are in the database for certain, by job: a run sends the same names in every batch."""
 
 
 class Reading(NamedTuple):
@@ -44,18 +50,29 @@ def write(session: Session, job: Job, readings: Sequence[Reading]) -> None:
     Raises:
         Unprocessable: `too_many_series` or `too_many_points` for this job (R18).
     """
-    upsert = _insert(session)
-    names = sorted({reading.series for reading in readings})
-    series = upsert(Series).on_conflict_do_nothing(index_elements=["job_id", "name"])
-    session.execute(series, [{"job_id": job.id, "name": name} for name in names])
-    known = session.execute(select(func.count()).where(Series.job_id == job.id)).scalar_one()
-    if known > MAX_SERIES:
-        raise Unprocessable("too_many_series", f"A job may have {MAX_SERIES} metric series, not {known}.", "events")
+    names = frozenset(reading.series for reading in readings)
+    if not names <= _named.get(job.id, frozenset()):
+        _name_series(session, job, names)
     if job.points + len(readings) > MAX_POINTS:
         raise Unprocessable("too_many_points", f"A job may have {MAX_POINTS} metric points.", "events")
     rows = [(reading.series, reading.step, reading.value, reading.special) for reading in readings]
     write_rows = _write_one_by_one if session.get_bind().dialect.name == "sqlite" else _write_at_once
     write_rows(session, job, rows)
+
+
+def _name_series(session: Session, job: Job, names: frozenset[str]) -> None:
+    series = _insert(session)(Series).on_conflict_do_nothing(index_elements=["job_id", "name"])
+    session.execute(series, [{"job_id": job.id, "name": name} for name in sorted(names)])
+    known = session.execute(select(func.count()).where(Series.job_id == job.id)).scalar_one()
+    if known > MAX_SERIES:
+        raise Unprocessable("too_many_series", f"A job may have {MAX_SERIES} metric series, not {known}.", "events")
+
+    def remember() -> None:
+        if len(_named) >= _MOST_JOBS:
+            _named.clear()
+        _named[job.id] = _named.get(job.id, frozenset()) | names
+
+    after_commit(session, remember)
 
 
 def _write_one_by_one(session: Session, job: Job, rows: Sequence[Row]) -> None:
@@ -66,10 +83,22 @@ def _write_one_by_one(session: Session, job: Job, rows: Sequence[Row]) -> None:
 
 
 def _write_at_once(session: Session, job: Job, rows: Sequence[Row]) -> None:
-    """One statement over arrays: a statement for each point costs the server and us five times as much."""
-    columns = [list(column) for column in zip(*{row[:2]: row for row in rows}.values(), strict=True)]
-    arrays = dict(zip(("series", "step", "value", "special"), columns, strict=True))
+    """One statement over arrays: a statement for each point costs the server and us five times as much.
+
+    Arrays go as PostgreSQL's own text, which the driver takes as it is: it would look at every element.
+    """
+    series, steps, values, specials = zip(*{row[:2]: row for row in rows}.values(), strict=True)
+    quoted = {name: json.dumps(name, ensure_ascii=False) for name in set(series)}
+    arrays = {
+        "series": _literal(quoted[name] for name in series), "step": _literal(map(str, steps)),
+        "value": _literal("NULL" if value is None else repr(value) for value in values),
+        "special": _literal(special or "NULL" for special in specials),
+    }  # fmt: skip
     session.connection().execute(_AT_ONCE, {"job_id": job.id, "fence": job.fence, **arrays})
+
+
+def _literal(elements: Iterable[str]) -> str:
+    return f"{{{','.join(elements)}}}"
 
 
 def _newer(statement: Any) -> Any:
@@ -83,7 +112,7 @@ def _newer(statement: Any) -> Any:
 
 
 def _array(name: str, of: Any) -> Any:
-    return cast(bindparam(name), postgresql.ARRAY(of))
+    return cast(bindparam(name, type_=String), postgresql.ARRAY(of))
 
 
 _GIVEN = func.unnest(

@@ -79,11 +79,8 @@ def _take(session: Session, job: Job, attempt: Attempt, events: Sequence[Event])
     if progress is not None:
         values["progress"] = progress
     _note_step(attempt, events)
-    session.execute(
-        update(Job).where(Job.id == job.id).values(**values), execution_options={"synchronize_session": False}
-    )
     entries = [entry for event in events if (entry := _entry(event)) is not None]
-    journal.record(session, job, entries, at)
+    journal.record(session, job, entries, at, **values)
 
 
 def _entry(event: Event) -> journal.Entry | None:

@@ -56,20 +56,18 @@ def enqueue(
     job = Job(
         id=job_id, project_id=project_id, type=spec.type, status=Status.QUEUED, queue=queue, parent_id=parent,
         spec=body, resolved_spec=resolved, spec_digest=digest_of(body), meta=dict(getattr(spec, "metadata", {})),
-        fence=0, rank=-spec.resources.priority, available_at=at, rung_at=at, infra_losses=0, created_at=at,
-        traceparent=origin,
+        fence=0, event_seq=1, revision=1, rank=-spec.resources.priority, available_at=at, rung_at=at, infra_losses=0,
+        created_at=at, traceparent=origin,
     )  # fmt: skip
     session.add(job)
-    session.flush()
     session.add_all(JobInput(job_id=job.id, role=ref.role, ref_id=ref.id, digest=ref.digest) for ref in inputs)
     if queue != PARTS:
         session.add(Outbox(job_id=job.id, queue=job.queue, due_at=at))
     session.flush()
     waits = "its parts" if queue == PARTS else "a worker"
     entry = journal.Entry("state", "queued", f"The job was created and waits for {waits}.", data={"to": Status.QUEUED})
-    journal.record(session, job, [entry], at)
+    journal.write(session, job, [entry], job.event_seq, at)
     wakeups.doorbell(session)
-    session.refresh(job)
     return job
 
 

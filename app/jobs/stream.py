@@ -1,14 +1,13 @@
 """A job live, as server-sent events: the diary with resumable ids, progress between its lines, and an end.
 
-A stream holds no database session while it waits, and no thread: it sleeps on one asyncio event that a commit in this
-process sets at once, and the watcher thread (app/reaper.py) sets for commits elsewhere.
+A stream holds no database session while it waits, and no thread: it sleeps on one event that a commit in this process
+sets at once, and the watcher thread (app/reaper.py) sets for commits elsewhere.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from app.jobs import points, reading, wakeups
 from app.jobs.schemas import EventObject, as_event
 from app.jobs.states import TERMINAL
 from app.jobs.tables import Job, JobEvent
+from app.live import Pulse
 from app.platform import Platform, read_scope
 from app.threads import in_thread
 
@@ -37,18 +37,13 @@ class _View:
     metrics: dict[str, float | str | None]
 
 
-async def follow(platform: Platform, job_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
+async def follow(platform: Platform, job_id: str, after: int, pulse: Pulse) -> AsyncGenerator[ServerSentEvent, None]:
     """Events `job.event` (with id), `progress` and, once the job has ended, `done`; starts after diary line `after`."""
-    loop, changed = asyncio.get_running_loop(), asyncio.Event()
-
-    def wake() -> None:
-        loop.call_soon_threadsafe(changed.set)
-
-    stop = wakeups.watch(job_id, wake)
+    stop = wakeups.watch(job_id, pulse.wake)
     shown: dict[str, Any] | None = None
     try:
-        while True:
-            changed.clear()
+        while not pulse.over:
+            pulse.rest()
             view = await in_thread(_look, platform, job_id, after)
             for event in view.events:
                 after = reading.event_position(job_id, event.id)
@@ -61,17 +56,10 @@ async def follow(platform: Platform, job_id: str, after: int) -> AsyncIterator[S
             if view.status in TERMINAL:
                 yield _sent("done", {"status": view.status})
                 return
-            await _wait(changed)
+            if not await pulse.wait(_LOOK_SECONDS):
+                yield ServerSentEvent(comment="ping")  # what lies between would take a silent connection for dead
     finally:
         stop()
-
-
-async def _wait(changed: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(_LOOK_SECONDS):
-            await changed.wait()
-    except TimeoutError:
-        return
 
 
 def _look(platform: Platform, job_id: str, after: int) -> _View:

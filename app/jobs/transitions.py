@@ -60,23 +60,22 @@ def claim(session: Session, wanted: Wanted, limits: Limits) -> Job | None:
     One conditional UPDATE: PostgreSQL skips rows that others hold, SQLite is already alone in its transaction.
     """
     at = now(session)
-    taken = None
+    job: Job | None = None
     for chosen in turns.choices(session, wanted, at):
-        taken = session.execute(
+        job = session.execute(
             update(Job)
             .where(chosen, *wanted.ready(at))
             .values(
                 status=Status.RUNNING, fence=Job.fence + 1, lease_expires=at + limits.lease_ms, grace_expires=None,
                 started_at=func.coalesce(Job.started_at, at), event_seq=Job.event_seq + 1, revision=Job.revision + 1,
             )
-            .returning(Job.id),
-            execution_options={"synchronize_session": False},
+            .returning(Job),
+            execution_options={"synchronize_session": False, "populate_existing": True},
         ).scalar_one_or_none()  # fmt: skip
-        if taken is not None:
+        if job is not None:
             break
-    if taken is None:
+    if job is None:
         return None
-    job = session.get_one(Job, taken, populate_existing=True)
     data = {"from": Status.QUEUED, "to": Status.RUNNING, "attempt": job.fence}
     entry = journal.Entry("state", Status.RUNNING, f"Attempt {job.fence} started.", data=data)
     journal.write(session, job, [entry], job.event_seq, at)
