@@ -120,9 +120,9 @@ def now_ms(session: Session | Connection) -> int:
     return int(connection.execute(_NOW[connection.dialect.name]).scalar_one())
 
 
-def now_sql(session: Session) -> ColumnElement[int]:
+def millisecond(dialect: str) -> ColumnElement[int]:
     """The same as part of a statement."""
-    return literal_column(_MILLISECONDS[session.get_bind().dialect.name], BigInteger)
+    return literal_column(_MILLISECONDS[dialect], BigInteger)
 
 
 def _sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:

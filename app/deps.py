@@ -115,8 +115,8 @@ async def _end(request: Request, good: bool) -> None:
         return
     writing: Session | None = getattr(request.state, "session", None)
     try:
-        if writing is None:
-            _close(held)  # a transaction that only read ends without asking the database server anything
+        if writing is None or not writing.in_transaction():
+            _close(held)  # what only read, or is committed, ends without asking the database server anything
         else:
             await finishing(_commit_and_close, held, writing if good else None)
     finally:

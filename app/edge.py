@@ -20,6 +20,7 @@ from starlette.types import Scope
 
 from app.auth.audit import action_of, enter
 from app.auth.guard import principal
+from app.db import commit
 from app.deps import Handler, ending_sessions
 from app.errors import Unprocessable
 from app.idempotency import Repeatable, in_flight, keep, kept, key_of, replay
@@ -113,7 +114,8 @@ class EdgeRoute(APIRoute):
         """The handler, wrapped; the request's session is committed after it."""
         call = self.dependant.call
         if call is not None and not iscoroutinefunction(call):
-            self.dependant.call = _hopping(call)
+            # Nothing is written after a worker's call: no reply is kept for a key, no action entered.
+            self.dependant.call = _hopping(_committed(call) if self.path.startswith("/internal/") else call)
         handle = super().get_route_handler()
         produced = _produced(self)
         names = {field.alias for field in self.dependant.query_params} | _query_names(self.dependant)
@@ -152,6 +154,19 @@ def _hopping(call: Callable[..., Any]) -> Callable[..., Any]:
         return await in_thread(call, **arguments)
 
     return hop
+
+
+def _committed(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A plain function that commits the session it was given: another hop for the commit costs as much as the work."""
+
+    def work(**arguments: Any) -> Any:
+        found = call(**arguments)
+        for each in arguments.values():
+            if isinstance(each, Session):
+                commit(each)
+        return found
+
+    return work
 
 
 async def _parse(request: Request, required: bool, limit: int | None) -> bytes:

@@ -170,7 +170,11 @@ def _facts(row: Dataset, modality: str, rows: int) -> DatasetFacts:
 
 def digest_and_files(session: Session, dataset_id: str) -> tuple[str, list[StoredFile]]:
     """Digest and canonical files, for a worker's ticket that is authorised already. Raises NotFound."""
-    return digest_of_dataset(session, dataset_id), _files(session, dataset_id)
+    both = select(Dataset.digest, DatasetFile).join(DatasetFile, DatasetFile.dataset_id == Dataset.id)
+    rows = session.execute(both.where(Dataset.id == dataset_id).order_by(DatasetFile.position)).all()
+    if not rows or rows[0][0] is None:
+        raise NotFound("dataset", dataset_id)
+    return rows[0][0], [_stored(row) for _, row in rows]
 
 
 def digest_of_dataset(session: Session, dataset_id: str) -> str:

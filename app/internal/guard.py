@@ -38,10 +38,18 @@ async def worker(token: Token, settings: SettingsDep) -> None:
         raise Unauthorized
 
 
-async def attempt(token: Token, job_id: JobId, session: SessionDep) -> Attempt:
-    """The attempt behind the token. Raises Forbidden for any other kind of token, NotFound for another job's."""
+async def ticket_token(token: Token) -> str:
+    """The token, not looked up yet. Raises Forbidden for any other kind of token."""
     if not token.startswith(TOKEN_PREFIX):
         raise Forbidden("wrong_token", "This route needs the token of a ticket.")
+    return token
+
+
+TicketToken = Annotated[str, Depends(ticket_token)]
+
+
+async def attempt(token: TicketToken, job_id: JobId, session: SessionDep) -> Attempt:
+    """The attempt behind the token. Raises NotFound for another job's."""
     return await in_thread(attempts.identify, session, token, job_id)
 
 

@@ -10,7 +10,7 @@ from app.deps import PlatformDep, SessionDep, SettingsDep, StoreDep
 from app.downloads import file_response
 from app.edge import api_router
 from app.internal import files, schemas, tickets
-from app.internal.guard import AttemptDep, JobId, Token, WorkerOnly
+from app.internal.guard import AttemptDep, JobId, TicketToken, Token, WorkerOnly
 from app.jobs import artifacts, attempts, limits, reports
 from app.jobs.turns import Wanted
 from app.models import internal_routes as inference_models
@@ -34,10 +34,10 @@ def claim(body: schemas.ClaimRequest, session: SessionDep, settings: SettingsDep
 
 @router.post("/jobs/{job_id}/heartbeat")
 def heartbeat(
-    body: schemas.FencedRequest, attempt: AttemptDep, session: SessionDep, settings: SettingsDep
+    body: schemas.FencedRequest, job_id: JobId, token: TicketToken, session: SessionDep, settings: SettingsDep
 ) -> schemas.HeartbeatReply:
     """Push the lease out; the reply carries a cancel or a pause."""
-    command = attempts.heartbeat(session, attempt, body.fence, limits.of(settings))
+    command = attempts.heartbeat(session, job_id, attempts.hash_token(token), body.fence, limits.of(settings))
     return schemas.HeartbeatReply.model_validate({"command": command, "lease_seconds": settings.lease_seconds})
 
 

@@ -85,7 +85,11 @@ def claim(session: Session, wanted: Wanted, worker: dict[str, Any], limits: Limi
 
 def identify(session: Session, token: str, job_id: str) -> Attempt:
     """The attempt that this token was made for. Raises NotFound for another job's, an unknown or a foreign token."""
-    attempt = session.scalar(select(Attempt).where(Attempt.token_hash == hash_token(token)))
+    return _by_hash(session, hash_token(token), job_id)
+
+
+def _by_hash(session: Session, token_hash: str, job_id: str) -> Attempt:
+    attempt = session.scalar(select(Attempt).where(Attempt.token_hash == token_hash))
     if attempt is None or attempt.job_id != job_id:
         raise NotFound("job", job_id)
     return attempt
@@ -93,24 +97,30 @@ def identify(session: Session, token: str, job_id: str) -> Attempt:
 
 def hold(session: Session, attempt: Attempt, fence: int) -> Job:
     """The job's locked row, if this attempt still owns it. Raises LeaseLost (409): every write passes here (R6)."""
-    job = transitions.lock(session, attempt.job_id)
-    if job is None or fence != attempt.fence or not transitions.holds(job, fence):
+    # The attempt is read again under the job's lock: two callbacks of it may have raced.
+    both = select(Job, Attempt).join(Attempt, Attempt.job_id == Job.id)
+    mine = both.where(Job.id == attempt.job_id, Attempt.fence == attempt.fence).with_for_update()
+    found = session.execute(mine, execution_options={"populate_existing": True}).one_or_none()
+    if found is None or fence != attempt.fence or not transitions.holds(found[0], fence):
         raise LeaseLost
-    # Read again under the lock: two callbacks of one attempt may have raced for it.
-    session.refresh(attempt)
-    return job
+    return found[0]
 
 
-def heartbeat(session: Session, attempt: Attempt, fence: int, limits: Limits) -> str | None:
-    """Push the lease out, an expired one that nobody took included (R5); the job's standing command."""
+def heartbeat(session: Session, job_id: str, token_hash: str, fence: int, limits: Limits) -> str | None:
+    """Push the lease out, an expired one that nobody took included (R5); the job's standing command.
+
+    One statement while all is well. Raises NotFound as `identify`, LeaseLost where another attempt owns the job.
+    """
+    mine = select(Attempt.fence).where(Attempt.job_id == job_id, Attempt.token_hash == token_hash)
     status = session.execute(
         update(Job)
-        .where(Job.id == attempt.job_id, Job.fence == attempt.fence, Job.status.in_(HELD), Job.fence == fence)
+        .where(Job.id == job_id, Job.fence == mine.scalar_subquery(), Job.status.in_(HELD), Job.fence == fence)
         .values(lease_expires=clock.in_statement(session) + limits.lease_ms)
         .returning(Job.status),
         execution_options={"synchronize_session": False},
     ).scalar_one_or_none()
     if status is None:
+        _by_hash(session, token_hash, job_id)
         raise LeaseLost
     return _COMMANDS.get(Status(status))
 

@@ -59,9 +59,10 @@ def claim(session: Session, wanted: Wanted, limits: Limits) -> Job | None:
 
     One conditional UPDATE: PostgreSQL skips rows that others hold, SQLite is already alone in its transaction.
     """
-    at = now(session)
+    seen = turns.look(session, wanted)
+    at = seen.at
     job: Job | None = None
-    for chosen in turns.choices(session, wanted, at):
+    for chosen in turns.choices(session, wanted, seen):
         job = session.execute(
             update(Job)
             .where(chosen, *wanted.ready(at))

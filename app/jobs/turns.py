@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, select
+from sqlalchemy import BigInteger, ColumnElement, Select, bindparam, func, select
 from sqlalchemy.orm import Session
 
+from app.db import millisecond
+from app.jobs import clock
 from app.jobs.states import HELD, Status
 from app.jobs.tables import Job
 
@@ -36,7 +38,26 @@ class Wanted:
         return [*found, Job.type.in_(SHORT)] if self.short else found
 
 
-def choices(session: Session, wanted: Wanted, at: int) -> Iterator[ColumnElement[bool]]:
+@dataclass(frozen=True)
+class Look:
+    """What a look at the queue saw: the time, and the projects with something to take in the order of their turns."""
+
+    at: int
+    projects: Sequence[str] = ()
+
+
+def look(session: Session, wanted: Wanted) -> Look:
+    """Whose turn it is now; of a job that is named only the time."""
+    if wanted.job_id is not None:
+        return Look(clock.now(session))
+    given = session.info.get(clock.CLOCK)
+    query = _waiting(wanted.short, None if given is not None else session.get_bind().dialect.name)
+    bound = {"queue": wanted.queue} | ({} if given is None else {"at": given()})
+    rows = session.connection().execute(query, bound).all()
+    return Look(rows[0].at, [row.project_id for row in rows]) if rows else Look(0)
+
+
+def choices(session: Session, wanted: Wanted, seen: Look) -> Iterator[ColumnElement[bool]]:
     """Which row to take: this one; or, project by project, the first that nobody holds, else the first of all.
 
     The last look waits for a lock: whoever holds a row may be about to write something else, like that its doorbell
@@ -46,7 +67,7 @@ def choices(session: Session, wanted: Wanted, at: int) -> Iterator[ColumnElement
         yield Job.id == wanted.job_id
         return
     pick = select(Job.id).order_by(Job.rank, Job.available_at, Job.id).limit(1)
-    projects = waiting(session, wanted, at)
+    at, projects = seen.at, seen.projects
     alone = next((each for each in projects if _nobody_else_takes(session, wanted.queue, each)), None)
     for project_id in [*([alone] if alone else []), *projects]:
         free = pick.where(*wanted.ready(at), Job.project_id == project_id).with_for_update(skip_locked=True)
@@ -63,19 +84,15 @@ def _nobody_else_takes(session: Session, queue: str, project_id: str) -> bool:
     return bool(session.connection().execute(_TAKE_TURN, {"turn": f"turn:{queue}:{project_id}"}).scalar())
 
 
-def waiting(session: Session, wanted: Wanted, at: int) -> Sequence[str]:
-    """The projects with something to take, in the order of their turns."""
-    given = {"queue": wanted.queue, "at": at}
-    return list(session.connection().execute(_waiting(wanted.short), given).scalars())
-
-
 @cache
-def _waiting(short: bool) -> Select[Any]:
-    """The query of `waiting`, built once: building it costs more than asking it.
+def _waiting(short: bool, dialect: str | None) -> Select[Any]:
+    """The query of `look`, built once: building it costs more than asking it. Without a dialect the time is given.
 
     The recursion steps from one project to the next along `ix_jobs_claim`: a DISTINCT would read every queued job.
     """
-    queue, at = bindparam("queue", type_=Job.queue.type), bindparam("at", type_=Job.available_at.type)
+    queue = bindparam("queue", type_=Job.queue.type)
+    # In a subquery of its own it is asked for once, and an index can be searched by it.
+    at = bindparam("at", type_=BigInteger) if dialect is None else select(millisecond(dialect)).scalar_subquery()
     ready: list[ColumnElement[bool]] = [Job.status == Status.QUEUED, Job.queue == queue, Job.available_at <= at]
     ready += [Job.type.in_(SHORT)] if short else []
     project = select(func.min(Job.project_id).label("project_id")).where(*ready).cte("waiting", recursive=True)
@@ -85,7 +102,8 @@ def _waiting(short: bool) -> Select[Any]:
     running = select(func.count()).where(*mine, Job.status.in_(HELD)).scalar_subquery()
     served = select(func.max(Job.started_at)).where(*mine).scalar_subquery()
     order = (running, func.coalesce(served, 0), project.c.project_id)
-    return select(project.c.project_id).where(project.c.project_id.is_not(None)).order_by(*order)
+    found = select(project.c.project_id, at.label("at")).where(project.c.project_id.is_not(None))
+    return found.order_by(*order)
 
 
 _TAKE_TURN = select(func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("turn"), 0)))

@@ -156,7 +156,7 @@ def test_an_expired_lease_that_nobody_took_is_revived_by_its_own_fence(world: tu
         attempt = take(session, job_id)
         session.get_one(Job, job_id).lease_expires = 0
     with session_scope(platform) as session:
-        assert attempts.heartbeat(session, attempt, 1, LIMITS) is None
+        assert attempts.heartbeat(session, job_id, attempt.token_hash, 1, LIMITS) is None
     with session_scope(platform) as session:
         assert sweeps.overdue(session, LIMITS) == []
 
@@ -169,7 +169,7 @@ def test_a_lost_lease_is_queued_again_with_backoff_and_the_old_fence_is_dead(wor
     with session_scope(platform) as session:
         assert attempts.claim(session, Wanted(job_id, "cpu"), WORKER, LIMITS) is None, "the backoff is not over"
         with pytest.raises(LeaseLost):
-            attempts.heartbeat(session, old, 1, LIMITS)
+            attempts.heartbeat(session, job_id, old.token_hash, 1, LIMITS)
     due(platform, job_id)
     with session_scope(platform) as session:
         assert take(session, job_id).fence == 2
@@ -236,7 +236,7 @@ def test_a_worker_that_ignores_a_cancel_is_overruled_after_the_grace(world: tupl
         sweeps.settle(session, job_id, LIMITS)
     assert row(platform, job_id).status == "cancelled"
     with session_scope(platform) as session, pytest.raises(LeaseLost):
-        attempts.heartbeat(session, attempt, 1, LIMITS)
+        attempts.heartbeat(session, job_id, attempt.token_hash, 1, LIMITS)
 
 
 def test_a_pausing_job_whose_worker_vanished_is_paused_and_resumes(world: tuple[Platform, str]) -> None:

@@ -231,7 +231,7 @@ class JobMachine(RuleBasedStateMachine):
         """An attempt, maybe a stale one, says that it lives; an expired lease that nobody took is revived."""
         job_id, fence = self._token(at)
         life = self.lives[job_id]
-        command = self._write(job_id, fence, lambda s, a: attempts.heartbeat(s, a, fence, LIMITS))
+        command = self._write(job_id, fence, lambda s, a: attempts.heartbeat(s, job_id, a.token_hash, fence, LIMITS))
         if self._holds(life, fence):
             life.lease = self.now + LIMITS.lease_ms
             assert command == {"running": None, "pausing": "pause", "cancelling": "cancel"}[life.status]
