@@ -1,0 +1,44 @@
+"""One `groundwork serve` for all pages of a test process."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from docs._generate.running import Runner, Server
+from tests.docs.files import template
+from tests.groundwork.serving import Served
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The whole platform on embedded defaults."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    outbound = {"outbound": "true", "outbound_networks": "127.0.0.0/8", "outbound_ports": str(port)}
+    served = Served(tmp_path_factory.mktemp("docs") / "data", **outbound).ready()
+    printed = served.printed()
+    key = re.findall(r"\bgw_\w+", printed)[0]
+    yield Server(served.state()["url"], key, served.folder, printed, port)
+    served.stop()
+    served.kill()
+
+
+@pytest.fixture
+def runner(server: Server, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Runner]:
+    """A page's own folder with the files that the pages speak of; `data` in it is the server's folder."""
+
+    def made() -> Runner:
+        folder = tmp_path / "page"
+        shutil.copytree(template(tmp_path_factory.getbasetemp()), folder)
+        (folder / ".home").mkdir()
+        (folder / "data").symlink_to(server.data)
+        return Runner(server, folder)
+
+    return made
