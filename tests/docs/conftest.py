@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from docs._generate.running import Runner, Server
-from tests.docs.files import template
+from tests.docs.files import write
+from tests.docs.pages import ROOT
 from tests.groundwork.serving import Served
 
 
@@ -31,12 +31,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def runner(server: Server, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Runner]:
-    """A page's own folder with the files that the pages speak of; `data` in it is the server's folder."""
+def runner(server: Server, tmp_path: Path) -> Callable[[str], Runner]:
+    """For a page, by its name: in a folder with the files that it speaks of; `data` in it is the server's folder."""
 
-    def made() -> Runner:
+    def made(name: str) -> Runner:
         folder = tmp_path / "page"
-        shutil.copytree(template(tmp_path_factory.getbasetemp()), folder)
+        write(folder, (ROOT / name).read_text(encoding="utf-8"))
         (folder / ".home").mkdir()
         (folder / "data").symlink_to(server.data)
         return Runner(server, folder)

@@ -6,15 +6,15 @@ import csv
 import io
 import json
 import random
+import re
 import zipfile
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from examples.datasets import digits
-from tests.ssl_core.interop.folders import bert_folder, zipped
 from tests.ssl_core.tones import sound, tone
 
 WORDS = {
@@ -26,16 +26,17 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
 
-def write(folder: Path) -> None:
-    """All of them."""
-    _texts(folder)
-    _pictures(folder)
-    _sounds(folder)
-    _proteins(folder)
-    _pairs(folder)
-    _translations(folder)
-    _cells(folder)
-    zipped(bert_folder(folder / "bert"), folder / "bert.zip")
+def write(folder: Path, page: str) -> None:
+    """Those that a page speaks of.
+
+    Args:
+        folder: an empty one.
+        page: its text.
+    """
+    folder.mkdir()
+    for names, make in _MADE:
+        if any(re.search(rf"\b{re.escape(name)}", page) for name in names):
+            make(folder)
 
 
 def _said(topic: str, seed: int, count: int = 24) -> str:
@@ -153,10 +154,19 @@ def _zip(path: Path, files: dict[str, bytes]) -> None:
             archive.writestr(name, content)
 
 
-@cache
-def template(root: Path) -> Path:
-    """A folder with all of them, made once in a process."""
-    folder = root / "files"
-    folder.mkdir()
-    write(folder)
-    return folder
+def _public(folder: Path) -> None:
+    from tests.ssl_core.interop.folders import bert_folder, zipped  # imports transformers, which takes seconds
+
+    zipped(bert_folder(folder / "bert"), folder / "bert.zip")
+
+
+_MADE: tuple[tuple[tuple[str, ...], Callable[[Path], None]], ...] = (
+    (("pool.jsonl", "few.csv", "test.csv"), _texts),
+    (("pictures", "labelled", "pictures.zip"), _pictures),
+    (("sounds.zip", "clip.wav"), _sounds),
+    (("chains.fasta", "structure.jsonl"), _proteins),
+    (("pairs.zip", "square.png"), _pairs),
+    (("sentences.txt", "pairs.jsonl"), _translations),
+    (("cells.zip", "cell.png"), _cells),
+    (("bert.zip",), _public),
+)

@@ -25,9 +25,10 @@ LANGUAGES = {"sh", "python", "output", "json", "yaml", "text", ""}
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a page is several trainings; machines are shared
 @pytest.mark.parametrize("name", [name for name in names() if runnable(name)])
-def test_the_blocks_of_a_page_run_in_their_order(name: str, runner: Callable[[], Runner]) -> None:
-    page, came, last = runner(), "", None
+def test_the_blocks_of_a_page_run_in_their_order(name: str, runner: Callable[[str], Runner]) -> None:
+    page, came, last = runner(name), "", None
     for block in blocks_of(name):
         if block.language in ("sh", "python") and block.reason is None:
             came, last = page.run(block), block
