@@ -4,6 +4,9 @@ A line of HTML directly above a fence says what is special about it, and is seen
 
     <!-- not run: needs Docker -->      the block is not executed, and why
     <!-- server -->                     the block starts the server that the other blocks of the page talk to
+
+And one at the head of a page: `<!-- given: texts -->` says that a dataset of texts and a model pretrained on it are
+there already: `ds_…` and `mdl_…` of that page.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ from dataclasses import dataclass
 
 _FENCE = re.compile(r"^( *)```([\w+-]*)[^`]*$")
 _NOTE = re.compile(r"^\s*<!-- (not run: (?P<reason>\S.*?)|(?P<server>server)) -->\s*$")
+
+
+_GIVEN = re.compile(r"^<!-- given: (\w+) -->$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,12 @@ class Block:
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
+
+
+def given(text: str) -> str | None:
+    """What a page takes as there."""
+    found = _GIVEN.search(text)
+    return found.group(1) if found else None
 
 
 def blocks(text: str, page: str) -> list[Block]:

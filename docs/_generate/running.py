@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ class Runner:
         folder: that they run in.
         short: whether budgets are cut to a few steps.
         known: an id that the page shows -> the one it stands for here.
+        given: kind of id -> the one that `ds_…` or `mdl_…` is, where the page takes something as there.
         alone: whether the page makes itself known to the server: the clients' variables are not set then.
     """
 
@@ -75,7 +77,9 @@ class Runner:
     folder: Path
     short: bool = True
     known: dict[str, str] = field(default_factory=dict)
+    given: dict[str, str] = field(default_factory=dict)
     alone: bool = False
+    _told: dict[str, str] = field(default_factory=dict)
     _names: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
 
     def environment(self) -> dict[str, str]:
@@ -97,7 +101,7 @@ class Runner:
         if block.language == "python":
             return self._python(block, code)
         if _BLANK.search(code):
-            return "".join(self._shell(block, self._newest(command)) for command in commands(code))
+            return "".join(self._one(block, command) for command in commands(code))
         return self._shell(block, code)
 
     def compare(self, block: Block, shown: Block, came: str) -> None:
@@ -144,9 +148,30 @@ class Runner:
             code = code.replace(theirs, ours)
         return re.sub(r"\b9000\b", str(self.server.receiver), code)
 
+    def _one(self, block: Block, command: str) -> str:
+        """A command of several; a person looks before the next one whether the job has ended."""
+        if "job_…" not in command:
+            self._ended()
+        return self._shell(block, self._newest(command))
+
+    def _ended(self) -> Any:
+        jobs = self._get("/jobs?limit=1")["data"]
+        while jobs and jobs[0]["status"] in ("queued", "running"):
+            time.sleep(0.3)
+            jobs = [self._get(f"/jobs/{jobs[0]['id']}")]
+        return jobs[0] if jobs else None
+
     def _newest(self, command: str) -> str:
         """A command with `ds_…` and the like replaced by what was made last, once that is ready."""
-        return _BLANK.sub(lambda found: getattr(self, f"_newest_{found.group(1)}")(), command)
+
+        def meant(found: re.Match[str]) -> str:
+            kind = found.group(1)
+            newest: dict[str, Callable[[], str]] = {
+                "ds": self._newest_ds, "job": self._newest_job, "mdl": self._newest_mdl
+            }  # fmt: skip
+            return self.given[kind] if kind in self.given else newest[kind]()
+
+        return _BLANK.sub(meant, command)
 
     def _newest_ds(self) -> str:
         made = self._get("/datasets?limit=1")["data"][0]
@@ -159,11 +184,7 @@ class Runner:
         return str(self._get("/jobs?limit=1")["data"][0]["id"])
 
     def _newest_mdl(self) -> str:
-        job = self._get(f"/jobs/{self._newest_job()}")
-        while job["status"] in ("queued", "running"):
-            time.sleep(0.3)
-            job = self._get(f"/jobs/{job['id']}")
-        return str(job["result"]["model"])
+        return str(self._ended()["result"]["model"])
 
     def _get(self, path: str) -> Any:
         headers = {"Authorization": f"Bearer {self.server.key}"}
@@ -172,20 +193,22 @@ class Runner:
             return json.load(reply)
 
     def _shell(self, block: Block, code: str) -> str:
-        state = shlex.quote(str(self.folder / ".shell"))
-        script = f"set -a; [ ! -f {state} ] || . {state}\nset -eo pipefail\n{code}\nset +e; export -p > {state}"
-        call, environment = ["bash", "-c", script], self.environment()
+        state = self.folder / ".shell"
+        script = f"set -aeo pipefail\n{code}\nenv -0 > {shlex.quote(str(state))}"
+        call, environment = ["bash", "-c", script], self.environment() | self._told
         done = subprocess.run(
             call, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=SECONDS
         )
         if done.returncode:
             said = f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
             raise Failed(f"{block}: exit status {done.returncode}\n{code}\n{said}")
+        kept = (pair.partition("=") for pair in state.read_text().split("\0") if pair)
+        self._told = {name: value for name, _, value in kept if name not in ("PWD", "OLDPWD", "SHLVL", "_")}
         return done.stdout
 
     def _python(self, block: Block, code: str) -> str:
         said, before = io.StringIO(), dict(os.environ)
-        os.environ.update(self.environment())
+        os.environ.update(self.environment() | self._told)
         try:
             with contextlib.chdir(self.folder), contextlib.redirect_stdout(said):
                 exec(compile(code, str(block), "exec", dont_inherit=True), self._names)
