@@ -60,17 +60,17 @@ def batches(path: Path, rows: int = _BATCH) -> Iterator[Vectors]:
             yield unit(flat.reshape(len(column), -1))
 
 
-def build(vectors: Path, folder: Path, told: Callable[[int, int], None], seed: int = 0) -> dict[str, Any]:
+def build(vectors: Path, folder: Path, told: Callable[[int, int], None], threads: int = 1) -> dict[str, Any]:
     """Write `index.faiss` and `index.json` to `folder`, and return what the latter says.
 
-    The same vectors and seed give the same index. Where an eighth of the cells holds too few of the neighbours, an
+    The same vectors give the same index. Where an eighth of the cells holds too few of the neighbours, an
     index is of no use for these vectors, and none is written.
 
     Args:
         vectors: an `embeddings.parquet` of at least 100 rows.
         folder: where they go.
         told: called with rows done and rows in all, again and again; what it raises ends the work.
-        seed: of the rows that are drawn, and of k-means.
+        threads: of Faiss.
     """
     import faiss
     import numpy as np
@@ -78,7 +78,8 @@ def build(vectors: Path, folder: Path, told: Callable[[int, int], None], seed: i
 
     total = int(parquet.read_metadata(vectors).num_rows)
     lists = max(1, min(round(4 * math.sqrt(total)), total // _LEAST_CELL))
-    random = np.random.default_rng(seed)
+    faiss.omp_set_num_threads(threads)
+    random = np.random.default_rng(0)
     drawn = np.sort(random.permutation(total)[: lists * _TRAINED_ON])
     asked = np.sort(random.permutation(total)[: min(ASKED, total // 4)])
     known = _rows(vectors, np.union1d(drawn, asked))

@@ -148,14 +148,12 @@ class InferenceService:
 
     async def _embedded(self, order: EmbedRequest) -> tuple[Any, int]:
         """The vector of a request's first item, and its tokens."""
-        _, work = await to_thread.run_sync(self._prepared, order)
+        _, work = await to_thread.run_sync(self._prepare, order.model_dump_json().encode(), EmbedRequest)
         return (await asyncio.wrap_future(self.batcher.submit(work)))[0], _tokens(work)
 
     def _prepare(self, body: bytes, shape: type[Any]) -> tuple[Any, Work]:
         """Parse, load, read. Raises Refused, Busy or EngineError."""
-        return self._prepared(_parse(body, shape))
-
-    def _prepared(self, order: Any) -> tuple[Any, Work]:
+        order = _parse(body, shape)
         items = [item.item(number) for number, item in enumerate(order.items)]
         model = self.models.get(order.model_id, order.digest)
         compute: Callable[[list[Any]], Any]

@@ -15,9 +15,7 @@ from worker.inference_errors import Refused
 MAX_ITEMS = 2048
 
 
-class Closed(BaseModel):
-    """Strict, and nothing beside what is named."""
-
+class _Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
@@ -55,7 +53,7 @@ def _content(name: str, value: str | list[int], where: str) -> str | bytes:
         raise Refused(422, "invalid_input", f"{name} is not base64", where) from error
 
 
-class PredictRequest(Closed):
+class PredictRequest(_Closed):
     """Which model, which items."""
 
     model_id: str

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from worker.inference_requests import Closed, EmbedRequest, InputItem
+from worker.inference_requests import EmbedRequest, InputItem
 
 MAX_RESULTS = 100
 MAX_DIMENSIONS = 65_536
 
 
-class VectorFile(Closed):
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class VectorFile(_Closed):
     """A file that an `embed` job left."""
 
     path: Annotated[str, Field(pattern=r"^[a-z]+\.[a-z]+$")]
@@ -20,7 +24,7 @@ class VectorFile(Closed):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class SearchRequest(Closed):
+class SearchRequest(_Closed):
     """Body of `POST /search`: in which vectors, and near to what: one item to embed, a vector, or a row of theirs."""
 
     job_id: Annotated[str, Field(pattern=r"^job_[0-9a-z]+$")]
@@ -39,7 +43,7 @@ class SearchRequest(Closed):
         return self
 
 
-class PreviewRequest(Closed):
+class PreviewRequest(_Closed):
     """Body of `POST /preview`: contents of rows, to be made small enough to look at."""
 
     modality: str

@@ -90,6 +90,7 @@ def embed(order: RunOrder, spec: EmbedSpec, context: RunContext) -> dict[str, An
 def _indexed(path: Path, folder: Path, spec: EmbedSpec, context: RunContext) -> dict[str, float]:
     """Make the index where there are many rows; what is measured of it."""
     import pyarrow.parquet as parquet
+    import torch
 
     rows = int(parquet.read_metadata(path).num_rows)
     if rows < spec.index_from:
@@ -100,7 +101,7 @@ def _indexed(path: Path, folder: Path, spec: EmbedSpec, context: RunContext) -> 
         context.emit("progress", stage="indexing", step=done, total_steps=total)
         _leave_if_asked(context)
 
-    about = vector_index.build(path, folder, told)
+    about = vector_index.build(path, folder, told, torch.get_num_threads())
     if about["recall_at_10"] < vector_index.LEAST_RECALL:
         words = (
             f"an index would find {about['recall_at_10']:.2f} of the ten nearest rows, so none is kept: "
