@@ -196,9 +196,7 @@ class Runner:
         state = self.folder / ".shell"
         script = f"set -aeo pipefail\n{code}\nenv -0 > {shlex.quote(str(state))}"
         call, environment = ["bash", "-c", script], self.environment() | self._told
-        done = subprocess.run(
-            call, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=SECONDS
-        )
+        done = subprocess.run(call, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=SECONDS)
         if done.returncode:
             said = f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
             raise Failed(f"{block}: exit status {done.returncode}\n{code}\n{said}")

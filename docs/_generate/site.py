@@ -23,12 +23,15 @@ _FENCE = re.compile(r"^(```.*?^```)", re.MULTILINE | re.DOTALL)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Make the pages, and write the folders of the navigation out: `objectives/*` is every page of that folder."""
+    """Make the pages, and write the folders of the navigation out.
+
+    `objectives/*` is every page of that folder that is named nowhere else, `page.md?` a page that may be missing.
+    """
     _MADE.clear()
     _MADE.update(generated(ROOT))
     written = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     known = sorted(written | set(_MADE))
-    named = {entry for entry in _entries(config.nav or []) if not entry.endswith("*")}
+    named = {entry for entry in _entries(config.nav or []) if not entry.endswith(("*", "?"))}
     config.nav = [_written_out(item, known, named) for item in config.nav or []]
     return config
 
@@ -86,6 +89,8 @@ def _written_out(item: Any, known: list[str], named: set[str]) -> Any:
         if isinstance(entry, str) and entry.endswith("/*"):
             folder = entry.removesuffix("*")
             pages += [page for page in known if posixpath.dirname(page) + "/" == folder and page not in named]
-        else:
+        elif not isinstance(entry, str) or not entry.endswith("?"):
             pages.append(_written_out(entry, known, named))
+        elif entry.removesuffix("?") in known:
+            pages.append(entry.removesuffix("?"))
     return {title: pages}

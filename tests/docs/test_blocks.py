@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from docs._generate.blocks import Block
 from docs._generate.running import Runner
 from ssl_core.objectives import OBJECTIVES
 from ssl_core.spec import UserJobSpec
-from tests.docs.pages import ROOT, blocks_of, names, runnable
+from tests.docs.pages import ROOT, blocks_of, names, run_by, runnable
 
 SPEC: TypeAdapter[Any] = TypeAdapter(UserJobSpec)
 LANGUAGES = {"sh", "python", "output", "json", "yaml", "text", ""}
@@ -44,6 +45,12 @@ def test_a_block_is_of_a_language_that_is_tested_or_says_why_it_is_not_run(name:
         if block.language in ("", "text"):
             told = re.search(r"^\s*(groundwork|curl|make|pip|python|docker|kubectl) ", block.code, re.MULTILINE)
             assert told is None, f"{block}: a command in a block that nobody runs"
+
+
+@pytest.mark.parametrize("name", [name for name in names() if run_by(name)])
+def test_a_page_that_is_run_elsewhere_is(name: str) -> None:
+    test = run_by(name)
+    assert test is not None and Path(name).name in test.read_text(encoding="utf-8")
 
 
 def test_output_stands_behind_what_printed_it() -> None:
