@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: help setup demo serve test test-faults test-browser soak check fuzz bench bench-api bench-gpu clean
+.PHONY: help setup demo serve test test-faults test-browser soak check docs fuzz bench bench-api bench-gpu clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -34,6 +34,9 @@ check: $(VENV)/.dev  ## lint, types and the house rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_boundaries.py
 
+docs: $(VENV)/.docs  ## the documentation site in ./site: open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 fuzz: $(VENV)/.dev  ## requests made from the API's own document, every phase (about 3 minutes)
 	FUZZ_EXAMPLES=15 $(BIN)/python -m pytest tests/app/test_schema_fuzz.py
 
@@ -56,8 +59,12 @@ $(VENV)/bin/python:
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $(VENV)/.dev $(VENV)/.demo
+	@touch $(VENV)/.dev $(VENV)/.demo $(VENV)/.docs
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
 	@touch $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $(VENV)/.docs

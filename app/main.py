@@ -32,6 +32,7 @@ from app.migrate import SchemaError, check_schema, hold_alone
 from app.models import routes as models
 from app.openapi import DESCRIPTION, TAGS
 from app.platform import Platform
+from app.search import routes as search
 from app.settings import Settings, get_settings
 from app.telemetry import configure_logging
 from app.web import routes as web
@@ -66,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestEdge)
     failures.install(app)
     # Those first that are asked for most.
-    for routes in (jobs, internal, health, inference, datasets, models, fine_tuning, auth, webhooks, catalogue):
+    for routes in (jobs, internal, health, inference, datasets, search, models, fine_tuning, auth, webhooks, catalogue):
         add_routes(app, routes.router)
     app.include_router(web.router)
     return app

@@ -65,12 +65,20 @@ class PredictSpec(Value):
 
 
 class EmbedSpec(Value):
-    """A model's vector for every row of a dataset: `embeddings.parquet`, not normalised."""
+    """A model's vector for every row of a dataset: `embeddings.parquet`, which `/datasets/{id}/search` looks into.
+
+    A model of pictures with texts also takes a dataset of pictures alone, or of texts: its vectors of both lie in one
+    space. Of a pair it embeds the picture.
+    """
 
     type: Literal["embed"] = "embed"
     model: ModelId
     dataset: DatasetId
     pooling: Literal["mean", "cls", "max"] = Field(default="mean", description="as at the embeddings endpoint")
+    normalize: bool = Field(default=False, description="give every vector length 1")
+    index_from: int = Field(
+        default=50_000, ge=1000, le=10**9, description="rows from which an approximate index is made for the search"
+    )
     metadata: Metadata = Field(default_factory=dict, max_length=16)
     resources: Resources = Resources()
 

@@ -12,7 +12,9 @@ from pydantic import Field, TypeAdapter
 from ssl_core.values import Value
 
 MAX_LINE_BYTES = 64 * 1024
-Stage = Literal["preparing", "training", "evaluating", "exporting", "ingesting", "importing", "predicting", "embedding"]
+Stage = Literal[
+    "preparing", "training", "evaluating", "exporting", "ingesting", "importing", "predicting", "embedding", "indexing"
+]
 Step = Annotated[int, Field(ge=0, lt=2**40)]
 SeriesName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_./@-]+$")]
 # JSON has no NaN: a series point that is not finite travels as its name, and stays visible (B34).

@@ -43,6 +43,9 @@ from worker.inference_requests import AnswerRequest, EmbedRequest
 from worker.inference_settings import InferenceSettings
 from worker.launch import LEAST_ABI, confine, landlock_abi
 from worker.sandbox import ground_of_inference
+from worker.search import SearchDesk
+from worker.search_requests import PreviewRequest, SearchRequest
+from worker.search_vectors import VectorCache
 
 log = structlog.get_logger()
 MAX_BODY_BYTES = 64 * 2**20
@@ -61,15 +64,19 @@ class InferenceService:
         self.models: ModelCache[LoadedModel] = ModelCache(self._open, settings.model_cache_bytes)
         self.files.in_use = self.models.digests
         self.batcher = Batcher(settings.inference_queue_tokens)
+        vectors = VectorCache(settings.vectors_dir, settings.api_url, token, settings.search_cache_bytes)
+        self.desk = SearchDesk(vectors, self._embedded)
         gauges = {
             "in_hand": lambda: self._in_hand, "waiting_tokens": lambda: self.batcher.waiting,
             "model_bytes": lambda: self.models.held_bytes, "models": lambda: len(self.models.digests()),
+            "vector_bytes": lambda: vectors.held_bytes,
         }  # fmt: skip
         self.metrics = Metrics(gauges)
 
     def close(self) -> None:
         """Compute what is queued, then let go of everything."""
         self.batcher.close()
+        self.desk.close()
         self.files.close()
 
     async def embed(self, request: Request) -> Response:
@@ -79,6 +86,14 @@ class InferenceService:
     async def predict(self, request: Request) -> Response:
         """`POST /predict`."""
         return await self._admit(request, self._predict)
+
+    async def search(self, request: Request) -> Response:
+        """`POST /search`."""
+        return await self._admit(request, self._search)
+
+    async def preview(self, request: Request) -> Response:
+        """`POST /preview`."""
+        return await self._admit(request, self._preview)
 
     async def healthz(self, request: Request) -> Response:
         """`GET /healthz`: needs no token, says nothing of any tenant."""
@@ -122,6 +137,19 @@ class InferenceService:
         answers = await asyncio.wrap_future(self.batcher.submit(work))
         self.metrics.computed("predict", _tokens(work))
         return JSONResponse({"answers": answers, "tokens": _tokens(work)})
+
+    async def _search(self, body: bytes) -> Response:
+        answer = await self.desk.search(await to_thread.run_sync(_parse, body, SearchRequest))
+        self.metrics.computed("search", answer["tokens"])
+        return JSONResponse(answer)
+
+    async def _preview(self, body: bytes) -> Response:
+        return JSONResponse(await self.desk.preview(await to_thread.run_sync(_parse, body, PreviewRequest)))
+
+    async def _embedded(self, order: EmbedRequest) -> tuple[Any, int]:
+        """The vector of a request's first item, and its tokens."""
+        _, work = await to_thread.run_sync(self._prepare, order.model_dump_json().encode(), EmbedRequest)
+        return (await asyncio.wrap_future(self.batcher.submit(work)))[0], _tokens(work)
 
     def _prepare(self, body: bytes, shape: type[Any]) -> tuple[Any, Work]:
         """Parse, load, read. Raises Refused, Busy or EngineError."""
@@ -183,6 +211,8 @@ def create_app(settings: InferenceSettings) -> Starlette:
     routes = [
         Route("/embed", service.embed, methods=["POST"]),
         Route("/predict", service.predict, methods=["POST"]),
+        Route("/search", service.search, methods=["POST"]),
+        Route("/preview", service.preview, methods=["POST"]),
         Route("/healthz", service.healthz, methods=["GET"]),
         Route("/metrics", service.measured, methods=["GET"]),
     ]

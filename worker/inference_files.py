@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,12 @@ class ModelFiles:
         part = Path(tempfile.mkdtemp(prefix="part-", dir=self._root))
         try:
             for file in listing["files"]:
-                self._download(file, part)
+                download(self._client, file, part)
             if not (part / "manifest.json").exists():
                 keys = ("path", "size", "sha256")
                 manifest = {"files": [{key: file[key] for key in keys} for file in listing["files"]]}
                 (part / "manifest.json").write_text(json.dumps(manifest))
-            _commit(part, final)
+            commit(part, final)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         log.info("model_fetched", model=model_id, digest=digest, files=len(listing["files"]))
@@ -87,25 +87,6 @@ class ModelFiles:
         reply.raise_for_status()
         listing: dict[str, Any] = reply.json()
         return listing
-
-    def _download(self, file: dict[str, Any], part: Path) -> None:
-        """One file, hashed as it arrives. Raises Busy where size or digest differ."""
-        path = str(file["path"])
-        if not SAFE_PATH.fullmatch(path) or ".." in path.split("/"):
-            raise Busy("model_fetch_failed", f"The model lists a file with an unsafe path: {path!r}.")
-        target = part / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        digest, size = hashlib.sha256(), 0
-        with self._client.stream("GET", file["url"]) as reply, target.open("wb") as out:
-            reply.raise_for_status()
-            for chunk in reply.iter_bytes(CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
-                out.write(chunk)
-            out.flush()
-            os.fsync(out.fileno())
-        if size != file["size"] or digest.hexdigest() != file["sha256"]:
-            raise Busy("model_fetch_failed", f"The file {path!r} of the model does not match its digest.")
 
     def _trim(self, keep: Path) -> None:
         """Drop the least recently used folders over the bound. A loaded model still reads its tokenizer."""
@@ -122,7 +103,32 @@ class ModelFiles:
                 total -= sizes[folder]
 
 
-def _commit(part: Path, final: Path) -> None:
+def download(client: httpx.Client, file: Mapping[str, Any], part: Path) -> None:
+    """`{"path", "size", "sha256", "url"}` of the API's door into the folder `part`, hashed as it arrives.
+
+    Raises:
+        Busy: size or digest differ, or the path leads elsewhere.
+        httpx.HTTPError: the API cannot be reached, or refused.
+    """
+    path = str(file["path"])
+    if not SAFE_PATH.fullmatch(path) or ".." in path.split("/"):
+        raise Busy("model_fetch_failed", f"A file with an unsafe path is listed: {path!r}.")
+    target = part / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    with client.stream("GET", str(file["url"])) as reply, target.open("wb") as out:
+        reply.raise_for_status()
+        for chunk in reply.iter_bytes(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            out.write(chunk)
+        out.flush()
+        os.fsync(out.fileno())
+    if size != file["size"] or digest.hexdigest() != file["sha256"]:
+        raise Busy("model_fetch_failed", f"The file {path!r} does not match its digest.")
+
+
+def commit(part: Path, final: Path) -> None:
     """Rename into place; another process may have done so first, with the same bytes."""
     try:
         part.rename(final)

@@ -32,8 +32,16 @@ class InputItem(RootModel[dict[str, str | list[int]]]):
         if not any(self.root.keys() == one.columns.keys() for one in MODALITIES.values()):
             known = "; ".join(", ".join(one.columns) for one in MODALITIES.values())
             raise Refused(422, "invalid_input", f"an item has exactly one of these: tokens; {known}", where)
-        content = {name: _content(name, value, where) for name, value in self.root.items()}
+        content = self.contents(number)
         return content if len(content) > 1 else next(iter(content.values()))
+
+    def contents(self, number: int) -> dict[str, str | bytes]:
+        """Content by column, files as bytes. Raises Refused `invalid_input`."""
+        where = f"input[{number}]"
+        unknown = self.root.keys() - COLUMNS.keys()
+        if unknown:
+            raise Refused(422, "invalid_input", f"there is no content called {min(unknown)!r}", where)
+        return {name: _content(name, value, where) for name, value in self.root.items()}
 
 
 def _content(name: str, value: str | list[int], where: str) -> str | bytes:

@@ -22,6 +22,9 @@ class InferenceSettings(BaseSettings):
     cache_dir: Path | None = Field(default=None, description="None = `cache` in the data folder")
     model_cache_bytes: int = Field(default=4 * 2**30, ge=1, description="weights in memory; the least used go first")
     model_disk_bytes: int = Field(default=50 * 2**30, ge=1, description="downloaded model folders kept on disk")
+    search_cache_bytes: int = Field(
+        default=8 * 2**30, ge=1, description="vectors and indexes of embedded datasets, mapped and on disk"
+    )
     inference_queue_tokens: int = Field(default=2_000_000, ge=1, description="tokens waiting before 503")
     inference_requests: int = Field(default=256, ge=1, description="requests in hand before new ones get 503")
     inference_threads: int | None = Field(default=None, ge=1, description="torch threads; None = torch's choice")
@@ -35,6 +38,11 @@ class InferenceSettings(BaseSettings):
     def models_dir(self) -> Path:
         """Downloaded model folders, one for each digest."""
         return (self.cache_dir or self.data_dir / "cache") / "models"
+
+    @property
+    def vectors_dir(self) -> Path:
+        """Vectors of embedded datasets, below the folder that this process may write."""
+        return self.models_dir / "vectors"
 
     @property
     def address(self) -> tuple[str, int]:

@@ -117,6 +117,13 @@ def get(session: Session, project_id: str, dataset_id: str) -> Dataset:
     return row
 
 
+def usable(session: Session, project_id: str, dataset_id: str) -> Dataset:
+    """A ready dataset. Raises NotFound, and Conflict 409 `not_ready` or `dataset_invalid`."""
+    row = get(session, project_id, dataset_id)
+    _check_usable(row, "id", Conflict)
+    return row
+
+
 def folder_file(session: Session, project_id: str, dataset_id: str, path: str) -> StoredFile | None:
     """A file of a ready dataset's folder; None where ingest wrote no such file.
 
@@ -124,17 +131,14 @@ def folder_file(session: Session, project_id: str, dataset_id: str, path: str) -
         NotFound: no such dataset.
         Conflict: 409 `not_ready` or `dataset_invalid`.
     """
-    row = get(session, project_id, dataset_id)
-    _check_usable(row, "id", Conflict)
+    row = usable(session, project_id, dataset_id)
     found = session.get(DatasetFile, (row.id, path))
     return None if found is None else _stored(found)
 
 
 def profile(session: Session, project_id: str, dataset_id: str) -> dict[str, Any]:
     """What ingest measured. Raises NotFound, and Conflict as `folder_file` does."""
-    row = get(session, project_id, dataset_id)
-    _check_usable(row, "id", Conflict)
-    return row.profile or {}
+    return usable(session, project_id, dataset_id).profile or {}
 
 
 def facts(session: Session, project_id: str, dataset_id: str, param: str) -> DatasetFacts:

@@ -41,13 +41,13 @@ def read_input(given: Any) -> list[Item]:
             `input[3]`.
     """
     if is_single(given):
-        return [_item(given, "input")]
+        return [read_item(given, "input")]
     if not given:
         raise Unprocessable("empty_input", "`input` is an empty list.", "input")
     if len(given) > MAX_INPUTS:
         words = f"`input` holds {len(given)} items; {MAX_INPUTS} are allowed."
         raise Unprocessable("too_many_inputs", words, "input")
-    return [_item(one, f"input[{number}]") for number, one in enumerate(given)]
+    return [read_item(one, f"input[{number}]") for number, one in enumerate(given)]
 
 
 def is_single(given: Any) -> bool:
@@ -66,7 +66,8 @@ def as_sent(given: Any) -> Iterator[None]:
         raise
 
 
-def _item(given: Any, param: str) -> Item:
+def read_item(given: Any, param: str) -> Item:
+    """One item, checked as far as can be told without the model. Raises Unprocessable at `param`, as `read_input`."""
     if isinstance(given, str):
         return {"text": _text(given, param)}
     if isinstance(given, list):

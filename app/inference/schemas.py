@@ -31,7 +31,7 @@ def _content(column: Column) -> dict[str, Any]:
     return {"type": "string", "description": f"`data:{column.media[0]};base64,…`; types: {', '.join(column.media)}"}
 
 
-_ITEM = {
+ITEM = {
     "anyOf": [
         _TEXT,
         _TOKENS,
@@ -39,13 +39,13 @@ _ITEM = {
         _object(dataset={"type": "string", "description": "a ready dataset"}, row={"type": "integer", "minimum": 0}),
     ]
 }
-_SEVERAL = {"type": "array", "items": _ITEM, "minItems": 1, "maxItems": MAX_INPUTS}
+_SEVERAL = {"type": "array", "items": ITEM, "minItems": 1, "maxItems": MAX_INPUTS}
 # Read by hand in `items.py`: a union's own error would name every shape that did not fit instead of the item at fault.
 Inputs = Annotated[
     Any,
     WithJsonSchema(
         {
-            "anyOf": [*_ITEM["anyOf"], _SEVERAL],
+            "anyOf": [*ITEM["anyOf"], _SEVERAL],
             "description": "a string, a list of token ids, an item, or a list of up to 2,048 of these. "
             "A list of integers is one input of tokens. A text longer than the model reads is cut; `usage` counts "
             "the tokens that were read.",

@@ -14,6 +14,7 @@ from app.internal.guard import AttemptDep, JobId, TicketToken, Token, WorkerOnly
 from app.jobs import artifacts, attempts, limits, reports
 from app.jobs.turns import Wanted
 from app.models import internal_routes as inference_models
+from app.search import internal_routes as inference_vectors
 
 router = api_router("worker", "/internal/v1")
 RelativePath = Annotated[str, Path(max_length=400, description="as the ticket names it")]
@@ -118,3 +119,4 @@ def checkpoint_file(
 
 
 router.include_router(inference_models.router)
+router.include_router(inference_vectors.router)

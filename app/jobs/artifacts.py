@@ -146,6 +146,14 @@ def result_file(session: Session, job: Job, path: str) -> AttemptFile:
     raise NotFound("job file", path, "path")
 
 
+def embedding_file(session: Session, job_id: str, path: str) -> AttemptFile:
+    """A file that an `embed` job left, for the inference role, which is told of the job alone. Raises NotFound."""
+    job = session.get(Job, job_id)
+    if job is None or job.type != "embed":
+        raise NotFound("embed job", job_id)
+    return result_file(session, job, path)
+
+
 def _stored(session: Session, attempt: Attempt, files: Sequence[FileClaim], prefix: str) -> list[StoredFile]:
     """The upload records of these files of the folder `prefix`."""
     mine = (AttemptFile.job_id == attempt.job_id, AttemptFile.fence == attempt.fence)

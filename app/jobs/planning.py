@@ -18,6 +18,7 @@ from app.jobs.service import InputRef
 from app.models import service as models
 from ssl_core.backbones import FAMILIES
 from ssl_core.errors import SpecError
+from ssl_core.modalities import MODALITIES
 from ssl_core.recipes import resolve
 from ssl_core.spec import DatasetFacts, EmbedSpec, EvaluateSpec, FinetuneSpec, PredictSpec, PretrainSpec, TargetFacts
 from ssl_core.tasks import AnyTask, Task
@@ -188,9 +189,17 @@ def row_inputs(session: Session, project_id: str, spec: PredictSpec | EmbedSpec)
     if isinstance(spec, EmbedSpec) and spec.pooling == "cls" and not FAMILIES[config["backbone"]["family"]][1]:
         message = "This model's encoder has no tokens: it offers the poolings mean, max, not 'cls'."
         raise Unprocessable("unsupported_pooling", message, "pooling")
-    _check_modality(session, project_id, spec.dataset, str(config["modality"]["name"]))
+    modality = str(config["modality"]["name"])
+    if not (isinstance(spec, EmbedSpec) and _reads_a_part(session, project_id, spec.dataset, modality)):
+        _check_modality(session, project_id, spec.dataset, modality)
     digest = models.digest_and_files(session, spec.model)[0]
     return [InputRef("model", spec.model, digest), dataset_input(session, "dataset", spec.dataset)]
+
+
+def _reads_a_part(session: Session, project_id: str, dataset: str, modality: str) -> bool:
+    """Whether the model embeds items that have some of its columns only, such as these."""
+    reader, facts = MODALITIES[modality], datasets.facts(session, project_id, dataset, "dataset")
+    return reader.partial and MODALITIES[facts.modality].columns.keys() <= reader.columns.keys()
 
 
 def _check_modality(session: Session, project_id: str, dataset: str, modality: str) -> DatasetFacts:

@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 
 from app.errors import ApiError, NotFound, Unprocessable
 from app.jobs import journal, service
-from app.jobs.states import Status
-from app.jobs.tables import Attempt, Checkpoint, Job, JobEvent, JobPart, LogChunk, Sample
+from app.jobs.states import LIVE, Status
+from app.jobs.tables import Attempt, Checkpoint, Job, JobEvent, JobInput, JobPart, LogChunk, Sample
 
 LOG_PIECE = 256 * 1024
+_MOST_EMBEDDINGS = 200
 _REVISION = select(Job.revision).where(Job.project_id == bindparam("project_id"), Job.id == bindparam("job_id"))
 JobType = Literal[
     "pretrain", "finetune", "evaluate", "predict", "embed", "label_efficiency", "baseline", "report", "ingest",
@@ -43,6 +44,14 @@ def jobs(project_id: str, wanted: JobFilter) -> Select[Job]:
         query = query.where(Job.id.in_(select(JobPart.part_id).where(JobPart.job_id == wanted.part_of)))
     query = query.where(Job.type != "ingest") if wanted.type is None else query.where(Job.type == wanted.type)
     return query if wanted.status is None else query.where(Job.status == wanted.status)
+
+
+def embeddings(session: Session, project_id: str, dataset_id: str) -> list[Job]:
+    """`embed` jobs of this dataset that have succeeded or may yet, the newest first."""
+    query = service.of_project(project_id).join(JobInput, JobInput.job_id == Job.id)
+    mine = (JobInput.ref_id == dataset_id, JobInput.role == "dataset", Job.type == "embed")
+    hopeful = Job.status.in_((Status.SUCCEEDED, *LIVE))
+    return list(session.scalars(query.where(*mine, hopeful).order_by(Job.id.desc()).limit(_MOST_EMBEDDINGS)))
 
 
 def with_metadata(session: Session, query: Select[Job], metadata: Mapping[str, str]) -> Select[Job]:

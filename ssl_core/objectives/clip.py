@@ -1,4 +1,17 @@
-"""CLIP: pictures and their texts find each other. Imports without torch."""
+"""CLIP: pictures and their texts find each other. Imports without torch.
+
+One tower reads pictures, another texts. In a batch of pairs each picture must find its own text among all, and each
+text its picture. The towers end in one space: afterwards a text finds pictures, a picture texts, and a class can be
+told by its name alone.
+
+Loss, u and v the unit vectors of N pictures and texts, s a learned scale:
+
+    L_ij = s * u_i . v_j
+    loss = ( mean over i of -log softmax_j(L)_ii  +  mean over i of -log softmax_i(L)_ii ) / 2
+
+When to use it: wherever pictures come with captions, names or descriptions. It wants large batches; captions that come
+twice in a batch are not taken for wrong. With small batches take SigLIP.
+"""
 
 from __future__ import annotations
 

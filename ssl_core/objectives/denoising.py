@@ -1,4 +1,15 @@
-"""Denoising sequence-to-sequence. Imports without torch."""
+"""Denoising sequence-to-sequence. Imports without torch.
+
+Spans of a document are taken out or covered; an encoder reads the damaged text, and a decoder writes the whole one
+(BART) or only the missing spans (T5). The encoder learns to understand, the decoder to write, both from texts alone.
+
+Loss, x~ the damaged text, y what is to be written:
+
+    loss = -mean over i of log p(y_i | y_1 .. y_(i-1), x~)
+
+When to use it: before translation or summaries, which keep the decoder; pretraining on the texts of both languages
+together needs no pairs. For vectors or classes alone it costs more than it gives.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,19 @@
-"""DINO: crops of a picture are sorted as a slow teacher sorts the whole. Imports without torch."""
+"""DINO: crops of a picture are sorted as a slow teacher sorts the whole. Imports without torch.
+
+A teacher looks at two large crops of a picture and sorts each into soft classes that nobody named; a student sorts all
+crops, small ones too, and must come to the same answer. The teacher is a moving average of the student. Its answers
+are sharpened, and the mean answer is taken off, so that neither one class wins everything nor all are alike.
+
+Loss, P the teacher's answer to a large crop g, S the student's to another crop v, c the centre, tt and ts the
+temperatures:
+
+    P(g) = softmax((teacher(g) - c) / tt),    S(v) = softmax(student(v) / ts)
+    loss = mean over g and v != g of -sum_k P_k(g) log S_k(v)
+
+When to use it: with a ViT, a GPU and hours, for features that tell objects and their parts apart without further
+training (nearest neighbours, attention maps). Eight crops make a step dear: on a CPU SimCLR learns more in the same
+time.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,18 @@
-"""I-JEPA: what a teacher sees in hidden blocks is told from the rest. Imports without torch."""
+"""I-JEPA: what a teacher sees in hidden blocks is told from the rest. Imports without torch.
+
+A picture is cut into patches. A teacher sees all of them; the encoder sees some, outside of a few hidden blocks; a
+predictor tells, block by block, what the teacher's features are there. Features are told, not pixels, so that what
+cannot be known (a texture's grain) need not be.
+
+Loss, s the teacher's features of a hidden patch, layer-normalised, p what is told of it:
+
+    loss = mean over hidden patches of smooth L1(p, s)
+    teacher <- m * teacher + (1 - m) * encoder        after each step, m rising evenly to 1
+
+When to use it: as MAE, where a linear probe or nearest neighbours are wanted rather than full fine-tuning, and for
+pictures that augmentation would spoil. It needs a ViT with enough patches to hide blocks of, and hours rather than
+minutes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,17 @@
-"""Masked language modelling. Imports without torch."""
+"""Masked language modelling. Imports without torch.
+
+A share of the tokens of a text (or of the residues of a protein) is hidden: of those chosen, 80 % become a mask, 10 %
+a random token, 10 % stay. The encoder reads what is left from both sides, and at each chosen place tells which token
+was there. Knowing that asks for grammar, topic, and in proteins for what evolution keeps together.
+
+Loss, M the chosen places, x the text, x' what is left of it:
+
+    loss = -mean over i in M of log p(x_i | x')
+
+When to use it: for proteins first; for texts where the pool is large (millions of words) and fine-tuning follows, for
+tagging, or where masks should be filled in. In minutes on a small pool of texts, span contrast makes better features
+for classification, and the loss of the first thousand steps mostly learns how frequent each token is.
+"""
 
 from __future__ import annotations
 

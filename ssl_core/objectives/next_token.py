@@ -1,4 +1,16 @@
-"""Next-token prediction. Imports without torch."""
+"""Next-token prediction. Imports without torch.
+
+A causal encoder reads a document from its beginning and tells each next token; it cannot look ahead. That is all: the
+same network then continues any text.
+
+Loss, over the tokens of a document but the first:
+
+    loss = -mean over i of log p(x_i | x_1 .. x_(i-1)),    perplexity = exp(loss)
+
+When to use it: where the model shall write or be scored by perplexity, and as a plain baseline on any sequence. For
+vectors of texts an encoder that sees both sides is usually better; in four minutes on news lines it was nevertheless
+the best of the language models here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,17 @@
-"""Tell real tokens from a small model's guesses. Imports without torch."""
+"""Tell real tokens from a small model's guesses. Imports without torch.
+
+A small generator fills masked tokens in; the encoder gets the text as the generator left it, and says of every token
+whether it is the original. Every place teaches something, not only the masked ones, so less text is needed than for
+masked language modelling.
+
+Loss, G the generator's masked language loss, d_i what the encoder says of token i, w its weight (the paper's lambda):
+
+    loss = G + w * mean over all i of binary cross-entropy(d_i, token i was replaced)
+
+When to use it: as `mlm`, where compute is short and the text is not. It needs thousands of steps before the
+generator's guesses are worth telling apart: in four minutes it was last of the language models here, at a learning
+rate that has been lowered since.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,16 @@
-"""A document finds itself under another dropout. Imports without torch."""
+"""A document finds itself under another dropout. Imports without torch.
+
+The encoder reads each document twice, each time with other units dropped at random. Both readings must find each other
+among all readings of the batch. Dropout is the least change a text can suffer, so nothing of its meaning is lost.
+
+Loss, h and h' the two readings of N documents, t the temperature:
+
+    loss = -mean over i of log( exp(cos(h_i, h'_i) / t) / sum over j of exp(cos(h_i, h'_j) / t) )
+
+When to use it: for short texts (a line, a question), of which no two spans can be taken, and to make the vectors of an
+imported language model comparable by cosine; start from such a model. From scratch, span contrast learns more of
+topics.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,16 @@
-"""SigLIP: of every picture and text, whether they belong together. Imports without torch."""
+"""SigLIP: of every picture and text, whether they belong together. Imports without torch.
+
+Two towers as CLIP's, but each combination of a picture and a text of the batch is judged by itself: do they belong
+together, yes or no. There is no softmax over the batch, so its size matters less.
+
+Loss, u and v the unit vectors of N pictures and texts, s a learned scale, b a learned bias, y_ij = 1 for a pair, else
+-1:
+
+    loss = -(1 / N) * sum over i, j of log sigmoid( y_ij * (s * u_i . v_j + b) )
+
+When to use it: as CLIP, where batches are small. Nearly all combinations are wrong ones, so the bias starts at -10; a
+short run spends its first steps on getting over that.
+"""
 
 from __future__ import annotations
 

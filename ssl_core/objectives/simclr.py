@@ -1,4 +1,18 @@
-"""SimCLR: two augmented views of a picture find each other. Imports without torch."""
+"""SimCLR: two augmented views of a picture find each other. Imports without torch.
+
+Each picture is cut, mirrored and coloured twice at random. Encoder and projector make a vector of each view, and of
+all vectors in the batch a view must find the one that came from the same picture. What the cuts and colours change
+cannot help with that, so the encoder learns to look past it. The projector is thrown away at the end.
+
+Loss (NT-Xent) over the 2N views of N pictures, z the projected vectors, z_p the partner of z_i, t the temperature:
+
+    l(i) = -log( exp(cos(z_i, z_p) / t) / sum over k != i of exp(cos(z_i, z_k) / t) )
+    loss = mean of l(i) over all 2N views
+
+When to use it: first, for pictures and for sounds (which are log-mel pictures here). It wants many samples in a batch,
+since the others are its only negatives; with few kinds of pictures most of them are of one's own kind, and a
+temperature of 0.5 pushes them apart less. If batches must be small, take VICReg or BYOL.
+"""
 
 from __future__ import annotations
 

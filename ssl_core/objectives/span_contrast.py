@@ -1,4 +1,19 @@
-"""Two random spans of one document find each other. Imports without torch."""
+"""Two random spans of one document find each other. Imports without torch.
+
+Two spans are taken at random from each document, near to each other or far apart. Their mean vectors must find each
+other among the spans of all documents of the batch. What two places of a document share is its topic and its style,
+and that is what few labels ask for most often.
+
+Loss (InfoNCE), a and b the vectors of the two spans of N documents, t the temperature, of both directions:
+
+    loss = -mean over i of log( exp(cos(a_i, b_i) / t) / sum over j of exp(cos(a_i, b_j) / t) )
+
+and with `mask_weight` w also w times the masked language loss of the same spans.
+
+When to use it: first, for texts, where minutes of one core must do. On small pools one wide layer with a large
+vocabulary (the recipe's `text-shallow`) learns topics fastest. Not for tagging or for single words: what a span shares
+with another is not what one word is.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,18 @@
-"""wav2vec 2.0: hidden stretches of sound are told from other stretches of the same clip. Imports without torch."""
+"""wav2vec 2.0: hidden stretches of sound are told from other stretches of the same clip. Imports without torch.
+
+A conv net turns the waveform into frames; spans of frames are hidden; a Transformer reads the rest and must say at
+each hidden place which of several codes is the true one. The codes are learned beside it: a quantiser sorts frames
+into entries of two codebooks, and is kept from using only a few.
+
+Loss, c the Transformer's output at a hidden frame, q its own code, Q that code and K distractors of the same clip, t
+the temperature, d the diversity weight:
+
+    loss = -mean of log( exp(cos(c, q) / t) / sum over q' in Q of exp(cos(c, q') / t) )
+           + d * (entries - perplexity of their use) / entries
+
+When to use it: for speech, from the waveform, with tens of hours and a GPU, or to go on from a public wav2vec 2.0
+model. A step on a CPU costs about three times one of SimCLR's, and a few thousand clips are too few.
+"""
 
 from __future__ import annotations
 

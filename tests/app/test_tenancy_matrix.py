@@ -176,6 +176,7 @@ def test_an_attempts_token_answers_another_job_like_a_missing_one(world: World) 
 def references(world: World, ids: dict[str, str]) -> dict[str, tuple[str, dict[str, Any], str]]:
     """Field -> (path, body that names the thing there, what to put to the test), for every id inside a body."""
     own, dataset, model = world.theirs["dataset_id"], ids["dataset_id"], ids["model_id"]
+    search = f"/v1/datasets/{own}/search"
     tune = {"type": "finetune", "dataset": own, "task": {"name": "classification"}}
     judge = {"type": "evaluate", "dataset": own, "model": world.theirs["model_id"]}
     measure = {
@@ -210,6 +211,7 @@ def references(world: World, ids: dict[str, str]) -> dict[str, tuple[str, dict[s
             "/v1/fine_tuning/jobs", {"training_file": own, "validation_file": dataset}, dataset,
         ),
         "tuning model": ("/v1/fine_tuning/jobs", {"training_file": own, "model": model}, model),
+        "search model": (search, {"query": "a", "model": model}, model),
         "input[0]": (
             "/v1/embeddings", {"model": world.theirs["model_id"], "input": [{"dataset": dataset, "row": 0}]}, dataset,
         ),
@@ -236,6 +238,7 @@ def references(world: World, ids: dict[str, str]) -> dict[str, tuple[str, dict[s
         "tuning training_file",
         "tuning validation_file",
         "tuning model",
+        "search model",
         "input[0]",
     ],
 )
