@@ -33,11 +33,14 @@ from groundwork.errors import (
     UploadBroken,
     WaitTimeout,
 )
+from groundwork.rest.aio.batches import AsyncBatch
 from groundwork.rest.aio.client import AsyncClient
 from groundwork.rest.aio.datasets import AsyncDataset
 from groundwork.rest.aio.jobs import AsyncJob
 from groundwork.rest.aio.models import AsyncModel
+from groundwork.rest.file_values import Hit, Hits
 from groundwork.rest.retries import Retries
+from groundwork.rest.sync.batches import Batch
 from groundwork.rest.sync.client import Client
 from groundwork.rest.sync.datasets import Dataset
 from groundwork.rest.sync.jobs import Job
@@ -45,8 +48,9 @@ from groundwork.rest.sync.models import Model
 from groundwork.rest.values import BadRow, Event, Json, LiveEvent, Progress, Series
 
 __all__ = [
-    "APIStatusError", "AsyncClient", "AsyncDataset", "AsyncJob", "AsyncModel", "BadRequest", "BadRow", "Client",
-    "Conflict", "ConnectionFailed", "Damaged", "Dataset", "DatasetInvalid", "Event", "Forbidden", "GroundworkError",
-    "Job", "JobFailed", "Json", "LiveEvent", "Model", "NotConfigured", "NotFound", "Progress", "RateLimited", "Retries",
-    "Series", "ServerError", "TooLarge", "Unauthorized", "Unprocessable", "UnsafeName", "UploadBroken", "WaitTimeout",
+    "APIStatusError", "AsyncBatch", "AsyncClient", "AsyncDataset", "AsyncJob", "AsyncModel", "BadRequest", "BadRow",
+    "Batch", "Client", "Conflict", "ConnectionFailed", "Damaged", "Dataset", "DatasetInvalid", "Event", "Forbidden",
+    "GroundworkError", "Hit", "Hits", "Job", "JobFailed", "Json", "LiveEvent", "Model", "NotConfigured", "NotFound",
+    "Progress", "RateLimited", "Retries", "Series", "ServerError", "TooLarge", "Unauthorized", "Unprocessable",
+    "UnsafeName", "UploadBroken", "WaitTimeout",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ def batches(input: Any) -> Iterator[list[Any]]:
     """
     batch: list[Any] = []
     weight = 0
-    for item in map(_item, _listed(input)):
+    for item in map(as_item, _listed(input)):
         size = _weight(item)
         if batch and (len(batch) == MOST_ITEMS or weight + size > MOST_CHARACTERS):
             yield batch
@@ -53,7 +53,8 @@ def _listed(input: Any) -> list[Any]:
     return [input] if one else input
 
 
-def _item(item: Any) -> Any:
+def as_item(item: Any) -> Any:
+    """One input as it is sent: a file becomes a data URI. Raises as `batches`."""
     if isinstance(item, Path):
         kind = (mimetypes.guess_type(item.name)[0] or "").partition("/")[0]
         if kind not in ("image", "audio"):

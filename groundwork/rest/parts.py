@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from groundwork.errors import Damaged, GroundworkError
-from groundwork.rest.values import Json, Upload
+from groundwork.rest.file_values import Upload
+from groundwork.rest.values import Json
 
 PART_BYTES = 8 * 2**20
 AT_ONCE = 4

@@ -269,23 +269,6 @@ class File(Thing):
     shown = ("path", "bytes")
 
 
-class Upload(Thing):
-    """A file that arrives in parts. `parts` are the durable ones; empty right after it began."""
-
-    id: str
-    bytes: int
-    filename: str
-    status: str
-    received_bytes: int
-    expires_at: int
-    shown = ("id", "filename", "status", "received_bytes")
-
-    @property
-    def parts(self) -> Rows:
-        """Each with `id`, `bytes` and `sha256`."""
-        return self.raw.get("parts") or []
-
-
 class Series(NamedTuple):
     """A curve: `values[i]` was measured at `steps[i]`."""
 

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from groundwork.rest.aio.account import AsyncCatalogue, AsyncKeys, AsyncProjects, AsyncWebhooks
+from groundwork.rest.aio.batches import AsyncBatches
 from groundwork.rest.aio.datasets import AsyncDatasets
 from groundwork.rest.aio.jobs import AsyncJobs
 from groundwork.rest.aio.models import AsyncModels
@@ -46,6 +47,7 @@ class AsyncClient:
         self.uploads = AsyncUploads(self)
         self.jobs = AsyncJobs(self)
         self.models = AsyncModels(self)
+        self.batches = AsyncBatches(self)
         self.catalogue = AsyncCatalogue(self)
         self.keys = AsyncKeys(self)
         self.projects = AsyncProjects(self)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from groundwork.errors import Damaged, DatasetInvalid, WaitTimeout
-from groundwork.rest.aio.resource import AsyncResource, Told
+from groundwork.rest.aio.resource import SLOW, AsyncResource, Told
 from groundwork.rest.aio.uploads import Began
 from groundwork.rest.aio.waiting import blocking, sleep
+from groundwork.rest.file_values import Hits, Upload
+from groundwork.rest.inputs import as_item
 from groundwork.rest.names import path_of
 from groundwork.rest.parts import as_one_file, form_fields, media_type
-from groundwork.rest.values import BadRow, DatasetFields, Json, NewDataset, Rows, Thing, Upload
+from groundwork.rest.values import BadRow, DatasetFields, Json, NewDataset, Rows, Thing
 
 if TYPE_CHECKING:
     from groundwork.rest.aio.client import AsyncClient
@@ -48,6 +50,10 @@ class AsyncDataset(DatasetFields):
     async def errors(self) -> list[BadRow]:
         """As `datasets.errors`."""
         return await self._gw.datasets.errors(self.id)
+
+    async def search(self, query: Any = None, *, model: str | None = None, limit: int = 10, **options: Any) -> Hits:
+        """As `datasets.search`."""
+        return await self._gw.datasets.search(self.id, query, model=model, limit=limit, **options)
 
     async def download(self, target: Path | str, *, progress: Told | None = None) -> Path:
         """As `datasets.download`."""
@@ -152,6 +158,23 @@ class AsyncDatasets(AsyncResource):
         """The rows that were left out and why, or what made all of it invalid; the first 1,000."""
         found = await self.gw.request("GET", path_of("datasets", id, "errors"))
         return [BadRow(row) for row in found["data"]]
+
+    async def search(
+        self, id: str, query: Any = None, *, model: str | None = None, limit: int = 10, **options: Any
+    ) -> Hits:
+        """The rows nearest to a text, a picture, a sound, a chain or a row, by the vectors of an `embed` job.
+
+        Args:
+            query: an item as of `models.embed`; or give `vector` in the options.
+            model: a model's id, needed where several have embedded the dataset.
+            options: `vector`, `filter` (`{"label": …}`), `exact`, `preview`, as the API has them.
+
+        Raises:
+            Conflict: `not_embedded`, no such job has succeeded.
+        """
+        asked = {"query": None if query is None else as_item(query), "model": model}
+        body = {**{name: value for name, value in asked.items() if value is not None}, "limit": limit, **options}
+        return Hits(await self.gw.request("POST", path_of("datasets", id, "search"), json=body, timeout=SLOW))
 
     async def download(self, id: str, target: Path | str, *, progress: Told | None = None) -> Path:
         """The file as it was uploaded, into a file or a folder; its path. Raises as `save`."""

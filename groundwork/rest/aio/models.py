@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from groundwork.errors import Conflict
 from groundwork.rest.aio.jobs import AsyncJob
-from groundwork.rest.aio.resource import AsyncResource, Told
+from groundwork.rest.aio.resource import SLOW, AsyncResource, Told
 from groundwork.rest.inputs import batches, vector_of
 from groundwork.rest.names import inner, path_of, within
 from groundwork.rest.parts import Watched, as_one_file, form_fields, local_or_hub
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 Format = Literal["native", "hf", "onnx"]
 Files = list[File]
 Paths = list[Path]
-SLOW = 300.0
-"""Seconds for an answer of a model: the first one loads its weights."""
 
 
 class AsyncModel(ModelFields):

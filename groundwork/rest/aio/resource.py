@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from groundwork.rest.aio.client import AsyncClient
 
 T = TypeVar("T")
-PAGE = 100
+SLOW = 300.0
+"""Seconds for an answer of a model: the first one loads its weights."""
 Told = Callable[[int, int], None]
 """Called with the bytes so far and the bytes in all."""
 
 
 class AsyncResource:
-    """A part of the client; `gw` is the whole."""
+    """A part of the client; `gw` is the whole. Lists ask for `page` items at a time."""
+
+    page: int = 100
 
     def __init__(self, gw: AsyncClient) -> None:
         self.gw = gw
@@ -54,7 +57,7 @@ class AsyncResource:
     async def _page(self, path: str, left: int | None, params: Json) -> Json:
         if left is not None and left < 1:
             return {"data": []}
-        page: Json = await self.gw.request("GET", path, params={"limit": min(left or PAGE, PAGE), **params})
+        page: Json = await self.gw.request("GET", path, params={"limit": min(left or self.page, self.page), **params})
         return page
 
     async def save(

@@ -8,9 +8,10 @@ from pathlib import Path
 from groundwork.errors import ConnectionFailed, Damaged, UploadBroken
 from groundwork.rest.aio.resource import AsyncResource, Told
 from groundwork.rest.aio.waiting import spread
+from groundwork.rest.file_values import Upload
 from groundwork.rest.names import path_of
 from groundwork.rest.parts import AT_ONCE, PART_BYTES, Part, Reading
-from groundwork.rest.values import Json, Upload
+from groundwork.rest.values import Json
 
 Began = Callable[[str], None]
 """Called with the id of an upload as soon as there is one: what a later run resumes."""

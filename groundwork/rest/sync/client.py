@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from groundwork.rest.config import address, agent
 from groundwork.rest.retries import Retries
 from groundwork.rest.sync.account import Catalogue, Keys, Projects, Webhooks
+from groundwork.rest.sync.batches import Batches
 from groundwork.rest.sync.datasets import Datasets
 from groundwork.rest.sync.jobs import Jobs
 from groundwork.rest.sync.models import Models
@@ -47,6 +48,7 @@ class Client:
         self.uploads = Uploads(self)
         self.jobs = Jobs(self)
         self.models = Models(self)
+        self.batches = Batches(self)
         self.catalogue = Catalogue(self)
         self.keys = Keys(self)
         self.projects = Projects(self)

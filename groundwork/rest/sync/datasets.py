@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from groundwork.errors import Damaged, DatasetInvalid, WaitTimeout
+from groundwork.rest.file_values import Hits, Upload
+from groundwork.rest.inputs import as_item
 from groundwork.rest.names import path_of
 from groundwork.rest.parts import as_one_file, form_fields, media_type
-from groundwork.rest.sync.resource import Resource, Told
+from groundwork.rest.sync.resource import SLOW, Resource, Told
 from groundwork.rest.sync.uploads import Began
 from groundwork.rest.sync.waiting import blocking, sleep
-from groundwork.rest.values import BadRow, DatasetFields, Json, NewDataset, Rows, Thing, Upload
+from groundwork.rest.values import BadRow, DatasetFields, Json, NewDataset, Rows, Thing
 
 if TYPE_CHECKING:
     from groundwork.rest.sync.client import Client
@@ -49,6 +51,10 @@ class Dataset(DatasetFields):
     def errors(self) -> list[BadRow]:
         """As `datasets.errors`."""
         return self._gw.datasets.errors(self.id)
+
+    def search(self, query: Any = None, *, model: str | None = None, limit: int = 10, **options: Any) -> Hits:
+        """As `datasets.search`."""
+        return self._gw.datasets.search(self.id, query, model=model, limit=limit, **options)
 
     def download(self, target: Path | str, *, progress: Told | None = None) -> Path:
         """As `datasets.download`."""
@@ -153,6 +159,23 @@ class Datasets(Resource):
         """The rows that were left out and why, or what made all of it invalid; the first 1,000."""
         found = self.gw.request("GET", path_of("datasets", id, "errors"))
         return [BadRow(row) for row in found["data"]]
+
+    def search(
+        self, id: str, query: Any = None, *, model: str | None = None, limit: int = 10, **options: Any
+    ) -> Hits:
+        """The rows nearest to a text, a picture, a sound, a chain or a row, by the vectors of an `embed` job.
+
+        Args:
+            query: an item as of `models.embed`; or give `vector` in the options.
+            model: a model's id, needed where several have embedded the dataset.
+            options: `vector`, `filter` (`{"label": …}`), `exact`, `preview`, as the API has them.
+
+        Raises:
+            Conflict: `not_embedded`, no such job has succeeded.
+        """
+        asked = {"query": None if query is None else as_item(query), "model": model}
+        body = {**{name: value for name, value in asked.items() if value is not None}, "limit": limit, **options}
+        return Hits(self.gw.request("POST", path_of("datasets", id, "search"), json=body, timeout=SLOW))
 
     def download(self, id: str, target: Path | str, *, progress: Told | None = None) -> Path:
         """The file as it was uploaded, into a file or a folder; its path. Raises as `save`."""

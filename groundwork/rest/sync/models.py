@@ -12,7 +12,7 @@ from groundwork.rest.inputs import batches, vector_of
 from groundwork.rest.names import inner, path_of, within
 from groundwork.rest.parts import Watched, as_one_file, form_fields, local_or_hub
 from groundwork.rest.sync.jobs import Job
-from groundwork.rest.sync.resource import Resource, Told
+from groundwork.rest.sync.resource import SLOW, Resource, Told
 from groundwork.rest.values import File, Json, ModelFields, Rows, Vectors
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 Format = Literal["native", "hf", "onnx"]
 Files = list[File]
 Paths = list[Path]
-SLOW = 300.0
-"""Seconds for an answer of a model: the first one loads its weights."""
 
 
 class Model(ModelFields):

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from groundwork.rest.sync.client import Client
 
 T = TypeVar("T")
-PAGE = 100
+SLOW = 300.0
+"""Seconds for an answer of a model: the first one loads its weights."""
 Told = Callable[[int, int], None]
 """Called with the bytes so far and the bytes in all."""
 
 
 class Resource:
-    """A part of the client; `gw` is the whole."""
+    """A part of the client; `gw` is the whole. Lists ask for `page` items at a time."""
+
+    page: int = 100
 
     def __init__(self, gw: Client) -> None:
         self.gw = gw
@@ -55,7 +58,7 @@ class Resource:
     def _page(self, path: str, left: int | None, params: Json) -> Json:
         if left is not None and left < 1:
             return {"data": []}
-        page: Json = self.gw.request("GET", path, params={"limit": min(left or PAGE, PAGE), **params})
+        page: Json = self.gw.request("GET", path, params={"limit": min(left or self.page, self.page), **params})
         return page
 
     def save(
