@@ -71,7 +71,8 @@ class APIStatusError(GroundworkError):
         try:
             error = dict(answer.json()["error"])
         except (ValueError, KeyError, TypeError):  # not ours: some proxy's page
-            error = {"message": answer.text[:200].strip() or answer.reason_phrase}
+            moved = f"the server says to ask {answer.headers['location']}" if "location" in answer.headers else ""
+            error = {"message": moved or answer.text[:200].strip() or answer.reason_phrase}
         return kind(answer.status_code, error, answer.headers.get("x-request-id"))
 
 

@@ -12,6 +12,7 @@ import httpx2
 
 from groundwork.errors import ConnectionFailed, GroundworkError, JobFailed, WaitTimeout
 from groundwork.rest.aio.resource import AsyncResource
+from groundwork.rest.aio.transport import content_of
 from groundwork.rest.aio.waiting import Stream, sleep
 from groundwork.rest.live import Place
 from groundwork.rest.names import inner, path_of, within
@@ -166,7 +167,7 @@ class AsyncJobs(AsyncResource):
         while True:
             answer = await self.gw.transport.respond("GET", path_of("jobs", id), headers={"If-None-Match": tag})
             if answer.status_code != 304:
-                tag, job, pause = answer.headers.get("etag", ""), self._made(answer.json()), poll
+                tag, job, pause = answer.headers.get("etag", ""), self._made(content_of(answer)), poll
                 if on_change is not None:
                     on_change(job)
             if job.status == "succeeded":

@@ -45,7 +45,7 @@ class AsyncTransport:
             ConnectionFailed: there was no answer after every retry.
         """
         answer = await self.respond(method, path, **sent)
-        return answer.json() if answer.content else None
+        return content_of(answer)
 
     async def delete(self, path: str) -> Json:
         """Delete it. Where the answer to a first try was lost, a 404 to the next is that of a thing deleted."""
@@ -83,7 +83,7 @@ class AsyncTransport:
         while True:
             tries += 1
             answer, broken = await self._try(method, path, stream, {**sent, "headers": headers})
-            if answer is not None and not answer.is_error:
+            if answer is not None and _fine(answer):
                 return answer
             pause = self.retries.wait(tries, answer)
             if pause is None:
@@ -98,7 +98,7 @@ class AsyncTransport:
         try:
             request = self._http.build_request(method, f"v1{path}", **sent)
             answer = await self._http.send(request, stream=stream)
-            if stream and answer.is_error:
+            if stream and not _fine(answer):
                 await answer.aread()
         except httpx2.TransportError as error:
             return None, error
@@ -108,6 +108,20 @@ class AsyncTransport:
         """The words for no answer."""
         told = str(error) or type(error).__name__
         return ConnectionFailed(f"no answer from {self.url} to {method} /v1{path}: {told}")
+
+
+def content_of(answer: httpx2.Response) -> Any:
+    """The JSON of an answer, None where it has no body. Raises APIStatusError where it has another one."""
+    try:
+        return answer.json() if answer.content else None
+    except ValueError:
+        told = f"what answers at {answer.url} is no JSON, so no Groundwork: {answer.text[:100]}"
+        raise APIStatusError(answer.status_code, {"message": told}) from None
+
+
+def _fine(answer: httpx2.Response) -> bool:
+    """Redirections are none of the API's; following one would hand the key to another server."""
+    return answer.is_success or answer.status_code == 304
 
 
 def _failure(answer: httpx2.Response, lost: bool) -> APIStatusError:

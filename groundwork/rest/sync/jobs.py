@@ -15,6 +15,7 @@ from groundwork.errors import ConnectionFailed, GroundworkError, JobFailed, Wait
 from groundwork.rest.live import Place
 from groundwork.rest.names import inner, path_of, within
 from groundwork.rest.sync.resource import Resource
+from groundwork.rest.sync.transport import content_of
 from groundwork.rest.sync.waiting import Stream, sleep
 from groundwork.rest.values import Checkpoint, Event, File, JobFields, Json, LiveEvent, Sample, Series, Thing
 
@@ -167,7 +168,7 @@ class Jobs(Resource):
         while True:
             answer = self.gw.transport.respond("GET", path_of("jobs", id), headers={"If-None-Match": tag})
             if answer.status_code != 304:
-                tag, job, pause = answer.headers.get("etag", ""), self._made(answer.json()), poll
+                tag, job, pause = answer.headers.get("etag", ""), self._made(content_of(answer)), poll
                 if on_change is not None:
                     on_change(job)
             if job.status == "succeeded":
