@@ -18,7 +18,8 @@ BROKEN_BODIES = ("upload_broken_off", "upload_stalled")
 class Retries:
     """Up to `times` more tries. Waits double from `first` seconds to `most`, each with jitter.
 
-    A `Retry-After` of up to `patience` seconds is obeyed; a longer one ends the tries, so that the caller hears of it.
+    A `Retry-After` of up to `patience` seconds is the least that is waited; a longer one ends the tries, so that the
+    caller hears of it.
     """
 
     times: int = 6
@@ -39,7 +40,7 @@ class Retries:
         asked = None if answer is None else _seconds(answer.headers.get("retry-after"))
         if asked is None:
             return backoff
-        return None if asked > self.patience else asked + random.uniform(0, 0.25)
+        return None if asked > self.patience else max(asked + random.uniform(0, 0.25), backoff)
 
 
 def _worth(answer: httpx2.Response) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Any, Literal
 
 @dataclass
 class Cut:
-    """What becomes of one connection: after so many bytes this way it is reset, or from then on nothing passes."""
+    """What becomes of one connection: after so many bytes this way it is closed, or from then on nothing passes."""
 
     way: Literal["up", "down"]
     after: int
@@ -61,16 +60,12 @@ class Cutter:
             if cut is not None and cut.hold and left <= 0:
                 threading.Event().wait(60)
         for each in (source, sink) if cut is not None and left <= 0 else (sink,):
-            _end(each, reset=cut is not None)
+            _end(each, cut is not None)
 
 
-def _end(one: socket.socket, reset: bool) -> None:
+def _end(one: socket.socket, cut: bool) -> None:
     with suppress(OSError):
-        if reset:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            one.close()
-        else:
-            one.shutdown(socket.SHUT_WR)
+        one.shutdown(socket.SHUT_RDWR if cut else socket.SHUT_WR)  # wakes the other thread that reads it
 
 
 @dataclass
