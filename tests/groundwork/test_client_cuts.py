@@ -170,10 +170,13 @@ def test_a_live_stream_that_is_cut_tells_everything_once(opened: Opened, world: 
             worker.complete(ticket)
 
     teller = threading.Thread(target=tell)
-    with Cutter(port_of(world), *[Cut("down", 1_500 + 700 * n) for n in range(5)]) as proxy:
-        live = opened(proxy.url, world.live.key, retries=Retries(times=20, first=0.02, most=0.2)).jobs.stream(job.id)
+    # The last one goes on to be open, and silent.
+    cuts = [*(Cut("down", 1_500 + 700 * n) for n in range(4)), Cut("down", 2_000, hold=True)]
+    with Cutter(port_of(world), *cuts) as proxy:
+        followed = opened(proxy.url, world.live.key, retries=Retries(times=20, first=0.02, most=0.2))
+        followed.jobs.silence = 1.0
         events = []
-        for each in live:
+        for each in followed.jobs.stream(job.id):
             events.append(each)
             if len(events) == 1:
                 teller.start()

@@ -195,3 +195,38 @@ def test_a_stream_that_breaks_goes_on_after_the_last_event(opened: Opened) -> No
     with Scripted(answers[0], silent) as server, pytest.raises(ConnectionFailed, match="does not come back"):
         list(opened(server.url, "gw_key", retries=QUICK).jobs.stream("job_1"))
     assert 4 <= len(server.asked) <= 6
+
+
+def test_a_search_and_a_batch_are_asked_for_as_the_api_reads_them(opened: Opened, tmp_path: Path) -> None:
+    found = {"data": [{"row": 3, "score": 0.5, "label": None}], "model": "mdl_1", "job": "job_1", "index": {}}
+    with Scripted(Answer(200, json.dumps(found).encode())) as server:
+        gw = opened(server.url, "gw_key", retries=QUICK)
+        hits = gw.datasets.search("ds_1", "a text", limit=2, filter={"label": "x"})
+        (tmp_path / "a.png").write_bytes(b"png")
+        gw.datasets.search("ds_1", tmp_path / "a.png", model="mdl_1")
+    assert (hits.model, hits.rows[0].row, hits.rows[0].score) == ("mdl_1", 3, 0.5)
+    assert [json.loads(each.body) for each in server.asked] == [
+        {"query": "a text", "limit": 2, "filter": {"label": "x"}},
+        {"query": {"image": "data:image/png;base64,cG5n"}, "model": "mdl_1", "limit": 10},
+    ]
+    assert server.asked[0].path == "/v1/datasets/ds_1/search"
+    (tmp_path / "r.jsonl").write_text("{}")
+    batch = {"id": "job_1", "status": "in_progress", "output_file_id": None}
+    done = {**batch, "status": "completed", "output_file_id": "ds_9"}
+    answers = [Answer(200, json.dumps(each).encode()) for each in ({"id": "ds_8"}, batch, batch, done, done)]
+    with Scripted(*answers, Answer(200, b"lines")) as server:
+        made = opened(server.url, "gw_key", retries=QUICK).batches.create(tmp_path / "r.jsonl", "/v1/embeddings")
+        assert made.wait().download(tmp_path / "out.jsonl").read_bytes() == b"lines"
+    assert b'name="purpose"\r\n\r\nbatch' in server.asked[0].body and server.asked[0].path == "/v1/files"
+    sent = {"input_file_id": "ds_8", "endpoint": "/v1/embeddings", "completion_window": "24h"}
+    assert json.loads(server.asked[1].body) == sent and server.asked[-1].path == "/v1/files/ds_9/content"
+
+
+def test_a_missing_export_is_made_and_then_fetched(opened: Opened, tmp_path: Path) -> None:
+    job = b'{"id": "job_1", "type": "export", "status": "succeeded"}'
+    refused = Answer(409, envelope("not_exported"), {"x-should-retry": "false"})
+    with Scripted(refused, Answer(201, job), Answer(200, job), Answer(200, b"zip")) as server:
+        gw = opened(server.url, "gw_key", retries=QUICK)
+        assert gw.models.download("mdl_1", tmp_path / "m.zip", format="onnx").read_bytes() == b"zip"
+    assert json.loads(server.asked[1].body) == {"type": "export", "model": "mdl_1", "format": "onnx"}
+    assert [each.path for each in server.asked][0::3] == ["/v1/models/mdl_1/download?format=onnx"] * 2

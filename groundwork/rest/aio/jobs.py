@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from groundwork.rest.aio.client import AsyncClient
     from groundwork.rest.aio.models import AsyncModel
 
-SILENCE_SECONDS = 45.0
-"""A live stream says something at least every 15 seconds; one that is silent for longer is taken up anew."""
 Paths = list[Path]
 Files = list[File]
 OnChange = Callable[["AsyncJob"], None]
@@ -98,7 +96,9 @@ class AsyncJob(JobFields):
 
 
 class AsyncJobs(AsyncResource):
-    """The jobs of the project."""
+    """The jobs of the project. A live stream says something every 15 seconds; after `silence` it is taken up anew."""
+
+    silence: float = 45.0
 
     def _made(self, raw: Json) -> AsyncJob:
         return AsyncJob(raw, self.gw)
@@ -251,7 +251,7 @@ class AsyncJobs(AsyncResource):
 
     async def _listen(self, id: str, place: Place) -> Stream[LiveEvent]:
         """One connection's worth of a stream; what ended it, `place` knows."""
-        path, calm = path_of("jobs", id, "events"), httpx2.Timeout(30.0, read=SILENCE_SECONDS)
+        path, calm = path_of("jobs", id, "events"), httpx2.Timeout(30.0, read=self.silence)
         try:
             async with self.gw.transport.open(path, headers=place.headers(), timeout=calm) as answer:
                 async for sent in httpx2.EventSource(answer):

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from groundwork.rest.sync.client import Client
     from groundwork.rest.sync.models import Model
 
-SILENCE_SECONDS = 45.0
-"""A live stream says something at least every 15 seconds; one that is silent for longer is taken up anew."""
 Paths = list[Path]
 Files = list[File]
 OnChange = Callable[["Job"], None]
@@ -99,7 +97,9 @@ class Job(JobFields):
 
 
 class Jobs(Resource):
-    """The jobs of the project."""
+    """The jobs of the project. A live stream says something every 15 seconds; after `silence` it is taken up anew."""
+
+    silence: float = 45.0
 
     def _made(self, raw: Json) -> Job:
         return Job(raw, self.gw)
@@ -251,7 +251,7 @@ class Jobs(Resource):
 
     def _listen(self, id: str, place: Place) -> Stream[LiveEvent]:
         """One connection's worth of a stream; what ended it, `place` knows."""
-        path, calm = path_of("jobs", id, "events"), httpx2.Timeout(30.0, read=SILENCE_SECONDS)
+        path, calm = path_of("jobs", id, "events"), httpx2.Timeout(30.0, read=self.silence)
         try:
             with self.gw.transport.open(path, headers=place.headers(), timeout=calm) as answer:
                 for sent in httpx2.EventSource(answer):
