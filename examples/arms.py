@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from examples.scores import Score, accuracy
-from groundwork.client import Client, Json
+from groundwork.client import Client, Job, Json
 
 PREDICTION_BATCH = 100
 TABLE_WIDTH = 140
@@ -27,10 +27,10 @@ class Bench:
     progress: Progress
     minutes: dict[str, float] = field(default_factory=dict)
 
-    def dataset(self, path: Path, **fields: str) -> str:
+    def dataset(self, path: Path, columns: dict[str, str] | None = None) -> str:
         """Upload and wait until it is ready; the dataset's id."""
         line = self.progress.add_task(f"upload {path.name}", total=1)
-        id: str = self.client.wait_dataset(self.client.upload(path, **fields)["id"])["id"]
+        id = self.client.datasets.upload(path, columns=columns or {}).wait().id
         self.progress.update(line, completed=1)
         return id
 
@@ -38,12 +38,10 @@ class Bench:
         """Create a job, follow it with a bar, return it finished; its minutes land in `minutes[title]`."""
         line = self.progress.add_task(title, total=100)
         started = time.monotonic()
-        job = self.client.wait(
-            self.client.create_job(**spec)["id"], on_change=lambda job: self._show(line, title, job)
-        )
+        job = self.client.jobs.create(**spec).wait(on_change=lambda job: self._show(line, title, job))
         self.minutes[title] = (time.monotonic() - started) / 60
         self.progress.update(line, completed=100, description=title)
-        return job
+        return job.raw
 
     def score(self, model: str, rows: list[tuple[Any, Any]], score: Score = accuracy) -> float:
         """Of the model's answers to test rows of an item and its truth."""
@@ -53,10 +51,10 @@ class Bench:
             answers += self.client.predict(model, [item_of(value) for value, _ in part])
         return score(answers, [truth for _, truth in rows])
 
-    def _show(self, line: TaskID, title: str, job: Json) -> None:
-        state = job.get("progress") or {}
-        stage = state.get("stage") or job["status"]
-        done = float(state.get("percent") or 0) if stage == "training" else 0.0  # other stages count their own steps
+    def _show(self, line: TaskID, title: str, job: Job) -> None:
+        state = job.progress
+        stage = (state.stage if state else None) or job.status
+        done = float(state.percent or 0) if state and stage == "training" else 0.0  # other stages count their own steps
         self.progress.update(line, completed=min(done, 99.0), description=f"{title}: {stage}")
 
 

@@ -144,7 +144,7 @@ def play(bench: Bench, story: Story) -> tuple[list[str], float]:
 
 def compare_download(bench: Bench, model: str, rows: list[tuple[Any, str]]) -> float:
     """Download a model, load it in a fresh process, embed there and through the endpoint; the largest difference."""
-    archive = bench.client.download(model, bench.folder / f"{model}.zip")
+    archive = bench.client.models.download(model, bench.folder / f"{model}.zip")
     folder = bench.folder / model
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder)

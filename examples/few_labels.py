@@ -84,7 +84,7 @@ def pool_of(bench: Bench, experiment: Experiment, data: Path) -> Path:
 def pretrained(bench: Bench, experiment: Experiment, data: Path, options: argparse.Namespace) -> tuple[Json, float]:
     """The finished pretraining job and its minutes; with `--model` the job that made this model."""
     if options.model:
-        job = bench.client.job(bench.client.request("GET", f"/models/{options.model}")["lineage"]["job"])
+        job = bench.client.jobs.get(bench.client.models.get(options.model).lineage["job"]).raw
         return job, (job["finished_at"] - job["started_at"]) / 60
     spec = {
         "type": "pretrain",
@@ -100,10 +100,9 @@ def measure(bench: Bench, experiment: Experiment, data: Path, options: argparse.
     """Fine-tune and train from scratch at each number of labels, for each seed: a row for each number."""
     root = data / experiment.folder
     test = read_test(root / f"test.{experiment.ending}")
-    columns = {"columns": json.dumps(experiment.columns)} if experiment.columns else {}
     rows: list[Json] = []
     for size in options.sizes or experiment.sizes:
-        train = bench.dataset(root / f"train_{size}.{experiment.ending}", **columns)
+        train = bench.dataset(root / f"train_{size}.{experiment.ending}", experiment.columns)
         scores: dict[str, list[float]] = {arm: [] for arm in options.arms if arm in experiment.arms}
         for seed in range(options.seeds):
             common = {"type": "finetune", "dataset": train, "model": base, "seed": seed, **experiment.finetune}

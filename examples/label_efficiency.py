@@ -69,16 +69,16 @@ def told(row: Json) -> str:
 def measure(bench: Bench, name: str, options: argparse.Namespace) -> tuple[Json, Json]:
     """The finished job, and what it took to pretrain."""
     experiment = EXPERIMENTS[name]
+    root = options.data / experiment.folder
     job, minutes = pretrained(bench, experiment, options.data, options)
     pretraining = {
         "objective": job["spec"]["objective"]["name"], "minutes": minutes, "steps": job["progress"]["step"],
     }  # fmt: skip
-    columns = {"columns": json.dumps(experiment.columns)} if experiment.columns else {}
     spec = {
         "type": "label_efficiency",
         "model": job["result"]["model"],
-        "dataset": bench.dataset(most_labelled(options.data, experiment), **columns),
-        "test_dataset": bench.dataset(options.data / experiment.folder / f"test.{experiment.ending}", **columns),
+        "dataset": bench.dataset(most_labelled(options.data, experiment), experiment.columns),
+        "test_dataset": bench.dataset(root / f"test.{experiment.ending}", experiment.columns),
         # All arms read what the probe of this set reads: the window of neighbours that the classical arm has too.
         "task": experiment.task | experiment.probe,
         "labels": options.labels or [size for size in experiment.sizes if isinstance(size, int)],
@@ -123,7 +123,7 @@ def main() -> int:
         with server_of(options, folder) as (url, key), Client(url, key) as client, bars() as progress:
             job, pretraining = measure(Bench(client, folder, progress), options.set, options)
             kept = options.out or folder / "report"
-            client.download_files(job["id"], kept)
+            client.jobs.download_files(job["id"], kept)
         report = json.loads((kept / "report.json").read_text())
         progress.console.print(table_of(options.set, report))
         for row in report["labels_saved"]:

@@ -37,7 +37,6 @@ DEPTHS = (1, 5, 10)
 """k of recall at k."""
 DIRECTIONS = {"picture_to_text": "i2t", "text_to_picture": "t2i"}
 """Direction: its name among the baselines."""
-EMBEDDING_BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,7 @@ def baseline(data: Path, experiment: Experiment, test: str) -> dict[str, list[fl
 
 def embedded(client: Client, model: str, items: list[Any]) -> NDArray[np.float64]:
     """(N, D) vectors of pictures, or of captions: the endpoint takes one side of a pair alone."""
-    parts = [items[start : start + EMBEDDING_BATCH] for start in range(0, len(items), EMBEDDING_BATCH)]
-    return np.array([vector for part in parts for vector in client.embed(model, part)])
+    return np.array(client.embed(model, items))
 
 
 def score(client: Client, model: str, pairs: list[tuple[bytes, str]]) -> dict[str, list[float]]:

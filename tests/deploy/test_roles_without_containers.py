@@ -88,16 +88,16 @@ def ingest(client: Client, folder: Path) -> str:
     """The id of a small dataset that a worker has read."""
     pool = folder / "pool.jsonl"
     pool.write_text("\n".join(json.dumps({"text": f"line {n} of a small pool of words"}) for n in range(40)))
-    return str(client.wait_dataset(client.upload(pool)["id"])["id"])
+    return client.datasets.upload(pool).wait().id
 
 
 def pretrain_and_embed(client: Client, dataset: str) -> None:
     """A tiny pretraining, and an embedding by its model."""
-    job = client.create_job(
+    job = client.jobs.create(
         type="pretrain", dataset=dataset, objective={"name": "mlm"}, backbone="text-tiny", budget={"steps": 3},
         batch_size=8, seed=1,
     )  # fmt: skip
-    (vector,) = client.embed(client.wait(job["id"])["result"]["model"], "a line of words")
+    (vector,) = job.wait().model().embed("a line of words")
     assert len(vector) > 8
 
 

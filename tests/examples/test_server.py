@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from examples.server import add_server_options, command, server_of
-from groundwork.client import GroundworkError
+from groundwork.client import Unprocessable
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -37,4 +37,4 @@ def test_a_result_tells_how_it_was_made_without_the_key(monkeypatch: pytest.Monk
 def test_a_refused_request_ends_a_script_with_the_servers_words(tmp_path: Path) -> None:
     options = parsed("--url", "http://localhost:1", "--key", "gw_1")
     with pytest.raises(SystemExit, match=r"no such mode \[422 invalid\]"), server_of(options, tmp_path):
-        raise GroundworkError(422, {"message": "no such mode", "code": "invalid"})
+        raise Unprocessable(422, {"message": "no such mode", "code": "invalid"})

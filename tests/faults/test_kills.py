@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from examples.server import serving
-from groundwork.client import Client, Json
+from groundwork.client import Client, Job
 
 SCALED = {
     "GROUNDWORK_LEASE_SECONDS": "6",
@@ -48,11 +48,11 @@ def dataset(served: tuple[Client, Path], tmp_path_factory: pytest.TempPathFactor
     lines = [json.dumps({"text": " ".join(draw.choices(WORDS, k=draw.randint(20, 120)))}) for _ in range(400)]
     path = tmp_path_factory.mktemp("pool") / "pool.jsonl"
     path.write_text("\n".join(lines))
-    return str(served[0].wait_dataset(served[0].upload(path)["id"])["id"])
+    return served[0].datasets.upload(path).wait().id
 
 
 def submit(client: Client, dataset: str) -> str:
-    job = client.create_job(
+    job = client.jobs.create(
         type="pretrain",
         dataset=dataset,
         objective={"name": "mlm"},
@@ -62,14 +62,14 @@ def submit(client: Client, dataset: str) -> str:
         checkpoint_every_steps=10,
         seed=7,
     )
-    return str(job["id"])
+    return job.id
 
 
-def outcome(client: Client, job: Json) -> tuple[str, dict[str, Any]]:
+def outcome(client: Client, job: Job) -> tuple[str, dict[str, Any]]:
     """Digest of the weights, and every metric series that is a function of training, not of the clock."""
-    archive = zipfile.ZipFile(io.BytesIO(client._send("GET", f"/models/{job['result']['model']}/download").content))
+    archive = zipfile.ZipFile(io.BytesIO(client.transport.respond("GET", f"/models/{job.model_id}/download").content))
     weights = hashlib.sha256(archive.read("model.safetensors")).hexdigest()
-    series = client.request("GET", f"/jobs/{job['id']}/metrics")["series"]
+    series = client.request("GET", f"/jobs/{job.id}/metrics")["series"]
     timing = ("time/", "throughput")
     exact = [each for each in series if not each["name"].startswith(timing)]
     return weights, {each["name"]: (each["steps"], each["values"]) for each in exact}
@@ -77,7 +77,7 @@ def outcome(client: Client, job: Json) -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(served: tuple[Client, Path], dataset: str) -> tuple[str, dict[str, Any]]:
-    return outcome(served[0], served[0].wait(submit(served[0], dataset)))
+    return outcome(served[0], served[0].jobs.wait(submit(served[0], dataset)))
 
 
 def processes() -> Iterator[tuple[int, int, str]]:
@@ -106,10 +106,10 @@ def kill_when_running(client: Client, job: str, victim: str, data: Path, after: 
     """Wait until the job trains and the victim lives, then `after` more seconds, then SIGKILL; the pid that died."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        state = client.job(job)
-        assert state["status"] in {"queued", "running"}, f"the job ended too early: {state['status']} {state['error']}"
+        state = client.jobs.get(job)
+        assert state.status in {"queued", "running"}, f"the job ended too early: {state.status} {state.error}"
         pid = victim_pid(victim, data)
-        if state["status"] == "running" and pid is not None and victim_pid("engine", data) is not None:
+        if state.status == "running" and pid is not None and victim_pid("engine", data) is not None:
             time.sleep(after)
             os.kill(pid, signal.SIGKILL)
             return pid
@@ -134,8 +134,8 @@ def test_three_kills_of_one_process_change_no_bit(
         assert pid not in killed
         killed.add(pid)
         time.sleep(0.3)
-    ended = client.wait(job)
+    ended = client.jobs.wait(job)
     weights, series = outcome(client, ended)
     assert weights == undisturbed[0]
     assert series == undisturbed[1]
-    assert len(ended["attempts"]) >= (1 if victim in {"api", "broker"} else 2)
+    assert len(ended.attempts) >= (1 if victim in {"api", "broker"} else 2)

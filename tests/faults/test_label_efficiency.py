@@ -44,25 +44,25 @@ def client(tmp_path: Path) -> Iterator[tuple[Client, Path]]:
 def submitted(client: Client, folder: Path) -> str:
     """The id of the job, its pretrained model made."""
     pool, rows, test = (
-        client.wait_dataset(client.upload(texts(folder / f"{name}.csv", count, seed, labelled))["id"])["id"]
+        client.datasets.upload(texts(folder / f"{name}.csv", count, seed, labelled)).wait().id
         for name, count, seed, labelled in (("pool", 200, 1, False), ("rows", 40, 2, True), ("test", 40, 3, True))
     )
-    job = client.create_job(
+    job = client.jobs.create(
         type="pretrain", dataset=pool, objective={"name": "span_contrast"}, backbone="text-tiny",
         budget={"steps": 20}, batch_size=16, seed=1,
     )  # fmt: skip
-    model = client.wait(job["id"])["result"]["model"]
+    model = job.wait().model_id
     spec: dict[str, Any] = {
         "type": "label_efficiency", "model": model, "dataset": rows, "test_dataset": test, "labels": [3, 8], "seeds": 2,
         "arms": ["probe", "classical"],
     }  # fmt: skip
-    return str(client.create_job(**spec)["id"])
+    return client.jobs.create(**spec).id
 
 
 def points(client: Client, job: str, folder: Path) -> list[tuple[Any, ...]]:
     """What the report says, but for times and ids."""
-    client.wait(job)
-    client.download_files(job, folder / "report")
+    client.jobs.wait(job)
+    client.jobs.download_files(job, folder / "report")
     report = json.loads((folder / "report" / "report.json").read_text())
     assert (folder / "report" / "report.html").stat().st_size > 5_000
     return sorted((p["arm"], p["labels"], p["rows"], p["seed"], p["score"]) for p in report["points"])
@@ -84,7 +84,7 @@ def test_a_killed_report_is_that_of_an_undisturbed_run(client: tuple[Client, Pat
 def kill(client: Client, job: str, victim: str, data: Path) -> bool:
     """SIGKILL while a part runs; False where the job ended before."""
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and client.job(job)["status"] in ("queued", "running"):
+    while time.monotonic() < deadline and client.jobs.get(job).status in ("queued", "running"):
         pid = victim_pid(victim, data)
         if pid is not None and victim_pid("engine", data) is not None:
             time.sleep(0.3)

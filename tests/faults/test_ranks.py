@@ -52,17 +52,15 @@ def ranks(data: Path) -> dict[int, int]:
 @pytest.mark.timeout(900)
 def test_a_killed_rank_costs_one_restart_from_the_last_checkpoint(served: tuple[Client, Path], dataset: str) -> None:
     client, data = served
-    made = client.create_job(
+    job = client.jobs.create(
         type="pretrain", dataset=dataset, objective={"name": "mlm"}, backbone="text-tiny", budget={"steps": 40},
         batch_size=8, checkpoint_every_steps=5, seed=7, resources={"processes": 2},
     )  # fmt: skip
-    job = str(made["id"])
-    eventually(lambda: client.request("GET", f"/jobs/{job}/checkpoints")["data"], 240)
+    eventually(lambda: list(job.checkpoints()), 240)
     assert set(ranks(data)) == {0, 1}
     os.kill(ranks(data)[1], signal.SIGKILL)  # rank 0 is the engine of tests/faults/test_kills.py
-    ended = client.wait(job)
-    assert [attempt["outcome"] for attempt in ended["attempts"]] == ["lost", "succeeded"], ended["attempts"]
-    events = client.request("GET", f"/jobs/{job}/events", params={"limit": 100})["data"]
-    (resumed,) = [event for event in events if event["code"] == "resumed"]
-    assert resumed["data"]["step"] >= 5
+    ended = job.wait()
+    assert [attempt.outcome for attempt in ended.attempts] == ["lost", "succeeded"], ended.attempts
+    (resumed,) = [event for event in job.events() if event.code == "resumed"]
+    assert resumed.data["step"] >= 5
     eventually(lambda: not ranks(data), 10)

@@ -16,18 +16,18 @@ WORDS = [f"word{n}" for n in range(10)]
 
 
 def submit(client: Client, dataset: str, steps: int) -> str:
-    job = client.create_job(
+    job = client.jobs.create(
         type="pretrain", dataset=dataset, objective={"name": "mlm"}, backbone="text-tiny", budget={"steps": steps},
         batch_size=8, checkpoint_every_steps=5, seed=3,
     )  # fmt: skip
-    return str(job["id"])
+    return job.id
 
 
 def upload(client: Client, folder: Path) -> str:
     pool = folder / "pool.jsonl"
     lines = [" ".join(WORDS[(n + k) % 10] for k in range(8 + n % 20)) for n in range(60)]
     pool.write_text("\n".join(json.dumps({"text": line}) for line in lines))
-    return str(client.wait_dataset(client.upload(pool)["id"])["id"])
+    return client.datasets.upload(pool).wait().id
 
 
 @pytest.mark.slow
@@ -38,9 +38,9 @@ def test_what_was_running_goes_on_elsewhere_from_its_checkpoint_and_the_first_ke
         key = re.findall(r"\bgw_\w+", first.printed())[0]
         with Client(first.state()["url"], key) as client:
             job = submit(client, upload(client, tmp_path), steps=150)
-            eventually(lambda: client.request("GET", f"/jobs/{job}/checkpoints")["data"], 120)
+            eventually(lambda: list(client.jobs.checkpoints(job)), 120)
             done = run("backup", str(tmp_path / "backup"), "--data-dir", str(first.folder))
-            assert done.returncode == 0 and client.job(job)["status"] == "running", done.stderr
+            assert done.returncode == 0 and client.jobs.get(job).status == "running", done.stderr
     finally:
         first.kill()
     back = run("restore", str(tmp_path / "backup"), "--data-dir", str(tmp_path / "second"))
@@ -49,13 +49,12 @@ def test_what_was_running_goes_on_elsewhere_from_its_checkpoint_and_the_first_ke
     second = Served(tmp_path / "second").ready()
     try:
         with Client(second.state()["url"], key) as client:
-            ended = client.wait(job)
-            assert [attempt["outcome"] for attempt in ended["attempts"]] == ["released", "succeeded"]
-            events = client.request("GET", f"/jobs/{job}/events", params={"limit": 100})["data"]
-            assert "resumed" in {event["code"] for event in events}
-            steps = client.request("GET", f"/jobs/{job}/metrics")["series"][0]["steps"]
+            ended = client.jobs.wait(job)
+            assert [attempt.outcome for attempt in ended.attempts] == ["released", "succeeded"]
+            assert "resumed" in {event.code for event in ended.events()}
+            steps = next(iter(ended.metrics().values())).steps
             assert steps == sorted(set(steps))
-            assert client.download(ended["result"]["model"], tmp_path / "model.zip").stat().st_size > 10_000
+            assert ended.model().download(tmp_path / "model.zip").stat().st_size > 10_000
     finally:
         assert second.stop() == 0
 

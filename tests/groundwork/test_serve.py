@@ -43,7 +43,7 @@ def key_of(served: Served) -> str:
 
 def test_the_first_start_prints_a_key_that_works(served: Served) -> None:
     with Client(served.state()["url"], key_of(served)) as client:
-        assert client.request("GET", "/jobs")["data"] == []
+        assert list(client.jobs.list()) == []
 
 
 def test_serve_json_names_the_url_and_every_process(served: Served) -> None:
@@ -92,14 +92,14 @@ def test_ctrl_c_stops_everything_in_order_and_a_new_start_finds_everything(
     pool = tmp_path / "pool.jsonl"
     pool.write_text("\n".join(json.dumps({"text": f"line {n} of a small pool"}) for n in range(20)))
     with Client(first.state()["url"], key) as client:
-        dataset = client.wait_dataset(client.upload(pool)["id"])["id"]
+        dataset = client.datasets.upload(pool).wait().id
     assert first.stop() == 0
     assert not [name for name, pid in pids.items() if living(pid)]
     assert not (first.folder / "serve.json").exists()
     second = start()
     assert not re.findall(r"\bgw_\w+", second.printed()), "the key is shown once"
     with Client(second.state()["url"], key) as client:
-        assert client.request("GET", f"/datasets/{dataset}")["status"] == "ready"
+        assert client.datasets.get(dataset).status == "ready"
 
 
 @pytest.mark.slow

@@ -1,0 +1,42 @@
+"""What waiting and doing several things at once is with threads, by hand; `aio/waiting.py` is the same with asyncio."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeAlias, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+Stream: TypeAlias = Generator[T, None, None]
+
+
+def sleep(seconds: float) -> None:
+    """Stand still."""
+    time.sleep(seconds)
+
+
+def blocking(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The result of something that reads files or computes for a while."""
+    return work(*args, **kwargs)
+
+
+def spread(items: Iterator[T], work: Callable[[T], R], at_once: int) -> Iterator[R]:
+    """The results of `work` in the order of the items; `at_once` of them run, and no more items are held.
+
+    The first that fails ends the others.
+    """
+    running: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        for item in items:
+            if len(running) == at_once:
+                yield running.popleft().result()
+            running.append(pool.submit(work, item))
+        while running:
+            yield running.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
