@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
+from groundwork.commands.command import AsJson, Key, Url, attempt, opened
+from groundwork.commands.failures import INTERRUPTED, REFUSED, USAGE, Failure, tell
+from groundwork.commands.tree import attach
+
 app = typer.Typer(
     name="groundwork",
-    help="Self-supervised pretraining as a service.",
+    help="Self-supervised pretraining as a service: a server, and the commands that talk to one.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )  # fmt: skip
-keys = typer.Typer(help="API keys, straight from the database.", no_args_is_help=True)
-app.add_typer(keys, name="keys")
+keys = typer.Typer(name="keys", help="API keys: make them, list them, end them.", no_args_is_help=True)
+attach(app, keys)
+app.add_typer(keys, rich_help_panel="Work")
+_SERVER = "Run a server"
 
 
-@app.command()
+@app.callback()
+def everywhere(ctx: typer.Context, as_json: AsJson = False, url: Url = None, key: Key = None) -> None:
+    """Self-supervised pretraining as a service: a server, and the commands that talk to one."""
+    ctx.obj = {"as_json": as_json, "url": url, "key": key}
+
+
+@app.command(rich_help_panel=_SERVER)
 def serve(
     data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="everything is in it")] = Path("data"),
     host: Annotated[str, typer.Option(envvar="GROUNDWORK_HOST")] = "127.0.0.1",
@@ -37,7 +48,7 @@ def serve(
     _run("all", run)
 
 
-@app.command()
+@app.command(rich_help_panel=_SERVER)
 def api() -> None:
     """The API role. Settings: environment, prefix GROUNDWORK_."""
 
@@ -49,7 +60,7 @@ def api() -> None:
     _run("api", run)
 
 
-@app.command()
+@app.command(rich_help_panel=_SERVER)
 def worker() -> None:
     """A worker: claims jobs and runs the engine."""
 
@@ -61,7 +72,7 @@ def worker() -> None:
     _run("worker", run)
 
 
-@app.command()
+@app.command(rich_help_panel=_SERVER)
 def inference() -> None:
     """The inference role: embeddings and predictions of finished models."""
 
@@ -73,7 +84,7 @@ def inference() -> None:
     _run("worker", run)
 
 
-@app.command()
+@app.command(rich_help_panel=_SERVER)
 def migrate() -> None:
     """Bring the database's schema up to date; on an empty one, make the first project and print its key once."""
 
@@ -87,23 +98,38 @@ def migrate() -> None:
 
 @keys.command("create")
 def create_key(
+    ctx: typer.Context,
+    *,
     name: Annotated[str, typer.Option(help="shown in the list of keys")] = "from the command line",
     scopes: Annotated[str, typer.Option(help="some of read, write, admin, separated by commas")] = "read,write,admin",
     project: Annotated[str | None, typer.Option(help="project id; without it the first project")] = None,
-    data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
+    data_dir: Annotated[Path | None, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
 ) -> None:
-    """Print a new key. Needs the API's settings and its database, or the data folder of `groundwork serve`."""
+    """Print a new key. Over HTTP where --url, GROUNDWORK_URL or a login says where the server is.
+
+    With --data-dir, --project, or where none is known, straight from the database: that needs the API's settings, or
+    the data folder of `groundwork serve`, and is the way back in when the last key is lost.
+    """
+    from groundwork.commands.keys import create as create_over_http
+    from groundwork.commands.places import is_known
+
+    terminal = opened(ctx, as_json, url, key)
+    if data_dir is None and project is None and is_known(terminal.url):
+        raise typer.Exit(attempt(lambda: create_over_http(terminal, name, scopes), terminal))
 
     def run() -> int:
         from groundwork.roles import create_key as create
 
-        os.environ["GROUNDWORK_DATA_DIR"] = str(data_dir)
+        os.environ["GROUNDWORK_DATA_DIR"] = str(data_dir or Path("data"))
         return create(name, scopes, project)
 
     _run("api", run)
 
 
-@app.command()
+@app.command(rich_help_panel=_SERVER)
 def gc(
     data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
     grace_hours: Annotated[float, typer.Option(min=0, help="an object must have had no owner for so long")] = 24.0,
@@ -120,7 +146,7 @@ def gc(
     _run("api", run)
 
 
-@app.command()
+@app.command(rich_help_panel=_SERVER)
 def backup(
     target: Annotated[Path, typer.Argument(help="a new folder, or one of an earlier backup, which is renewed")],
     data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
@@ -136,7 +162,7 @@ def backup(
     _run("api", run)
 
 
-@app.command()
+@app.command(rich_help_panel=_SERVER)
 def restore(
     source: Annotated[Path, typer.Argument(help="a folder that `groundwork backup` has made")],
     data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="to be filled")] = Path("data"),
@@ -152,7 +178,7 @@ def restore(
     _run("api", run)
 
 
-@app.command()
+@app.command(rich_help_panel="This machine")
 def doctor(
     data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
@@ -167,7 +193,7 @@ def doctor(
     _run("api", run)
 
 
-@app.command()
+@app.command(rich_help_panel="This machine")
 def version() -> None:
     """What is installed, role by role."""
 
@@ -180,9 +206,38 @@ def version() -> None:
     _run("", run)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the `groundwork` script."""
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal of another century has no blocks to draw with
+    try:
+        status = app(arguments, prog_name="groundwork", standalone_mode=False)
+    except _UsageError as error:
+        status = _misused(error)
+    except (typer.Abort, KeyboardInterrupt):
+        print("groundwork: interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    except Exception as error:
+        if os.environ.get("GROUNDWORK_TRACEBACK"):
+            raise
+        advice = "a fault of ours: please report it; GROUNDWORK_TRACEBACK=1 shows where it is"
+        status = tell(Failure(f"{type(error).__name__}: {error}", advice, REFUSED))
+    sys.exit(status or 0)
+
+
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # its module depends on typer's version
+
+
+def _misused(error: Exception) -> int:
+    """What cannot be meant so, in one line; a group without a command shows what it has."""
+    words = error.format_message()  # type: ignore[attr-defined]
+    context = error.ctx  # type: ignore[attr-defined]
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(words, end="\n" if words else "")
+        return USAGE
+    path = context.command_path if context is not None else "groundwork"
+    return tell(Failure(words, f"`{path} --help` shows how it is meant"))
 
 
 def _run(extra: str, role: Callable[[], int]) -> None:

@@ -1,0 +1,52 @@
+"""Words that the shell may put after the tab key: ids with their names, where a server answers within a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+SECONDS = 1.0
+MOST = 50
+Words = list[tuple[str, str]]
+
+
+def _ids(path: str, describe: Callable[[dict[str, Any]], str]) -> Callable[[str], Words]:
+    def complete(incomplete: str) -> Words:
+        from groundwork.commands.failures import Failure
+        from groundwork.commands.places import find
+        from groundwork.commands.server import Server
+
+        try:
+            server = Server(find(None, None), timeout=SECONDS, retries=0)
+            rows = server.get(path, limit=MOST)["data"]
+        except Failure:  # a tab key is no place for errors
+            return []
+        return [(row["id"], describe(row)) for row in rows if row["id"].startswith(incomplete)]
+
+    return complete
+
+
+datasets = _ids("/datasets", lambda row: f"{row['name']}, {row['status']}")
+jobs = _ids("/jobs", lambda row: f"{row['type']}, {row['status']}")
+models = _ids("/models", lambda row: row["name"])
+objectives = _ids("/objectives", lambda row: str(row["description"]).split(". ")[0])
+backbones = _ids("/backbones", lambda row: row["description"])
+tasks = _ids("/tasks", lambda row: str(row["description"]).split(". ")[0])
+keys = _ids("/api_keys", lambda row: f"{row['name']}, {' '.join(row['scopes'])}")
+
+
+def dataset_argument() -> Any:
+    """An id of a dataset."""
+    return typer.Argument(help="id of a dataset", autocompletion=datasets, metavar="DATASET")
+
+
+def job_argument() -> Any:
+    """An id of a job."""
+    return typer.Argument(help="id of a job", autocompletion=jobs, metavar="JOB")
+
+
+def model_argument() -> Any:
+    """An id of a model."""
+    return typer.Argument(help="id of a model", autocompletion=models, metavar="MODEL")
