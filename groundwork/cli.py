@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -180,27 +181,45 @@ def restore(
 
 @app.command(rich_help_panel="This machine")
 def doctor(
-    data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    ctx: typer.Context,
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`; default: data")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
 ) -> None:
-    """Look at database, schema, clock, store, broker, API, inference and device, and say what to do."""
+    """Look at database, schema, clock, store, broker, API, inference and device, and say what to do.
+
+    With --url, or a server elsewhere that a login or GROUNDWORK_URL names: that server as it is seen from here.
+    """
+    from groundwork.commands.places import data_folder, is_known
+
+    terminal = opened(ctx, as_json, url, key)
+    here = data_dir is not None or (data_folder() / "secrets.json").exists()
 
     def run() -> int:
         from groundwork.doctor import examine, report
 
-        return report(examine(data_dir), as_json)
+        if terminal.url or (not here and is_known(terminal.url)):
+            from groundwork.commands.health import examine as examine_from_here
+
+            return report(examine_from_here(terminal), terminal.as_json)
+        return report(examine(data_dir or Path("data")), terminal.as_json)
 
     _run("api", run)
 
 
 @app.command(rich_help_panel="This machine")
-def version() -> None:
+def version(ctx: typer.Context, as_json: AsJson = False) -> None:
     """What is installed, role by role."""
 
     def run() -> int:
         from groundwork.version import describe
 
-        print(describe())
+        lines = describe().splitlines()
+        print(json.dumps({"installed": lines}) if opened(ctx, as_json, None, None).as_json else "\n".join(lines))
         return 0
 
     _run("", run)

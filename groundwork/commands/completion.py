@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +15,13 @@ Words = list[tuple[str, str]]
 
 def _ids(path: str, describe: Callable[[dict[str, Any]], str]) -> Callable[[str], Words]:
     def complete(incomplete: str) -> Words:
+        from groundwork.client import Retries
         from groundwork.commands.failures import Failure
         from groundwork.commands.places import find
         from groundwork.commands.server import Server
 
         try:
-            server = Server(find(None, None), timeout=SECONDS, retries=0)
+            server = Server(find(None, None), timeout=SECONDS, retries=Retries(0))
             rows = server.get(path, limit=MOST)["data"]
         except Failure:  # a tab key is no place for errors
             return []
@@ -39,14 +41,31 @@ keys = _ids("/api_keys", lambda row: f"{row['name']}, {' '.join(row['scopes'])}"
 
 def dataset_argument() -> Any:
     """An id of a dataset."""
-    return typer.Argument(help="id of a dataset", autocompletion=datasets, metavar="DATASET")
+    return _argument("dataset", "ds", datasets)
 
 
 def job_argument() -> Any:
     """An id of a job."""
-    return typer.Argument(help="id of a job", autocompletion=jobs, metavar="JOB")
+    return _argument("job", "job", jobs)
 
 
 def model_argument() -> Any:
     """An id of a model."""
-    return typer.Argument(help="id of a model", autocompletion=models, metavar="MODEL")
+    return _argument("model", "mdl", models)
+
+
+def key_argument() -> Any:
+    """An id of a key."""
+    return _argument("key", "key", keys)
+
+
+def _argument(kind: str, prefix: str, complete: Callable[[str], Words]) -> Any:
+    """It becomes a part of a path, so that nothing but an id may pass."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(rf"{prefix}_[A-Za-z0-9]+", value):
+            raise typer.BadParameter(f"{value!r} is no id of a {kind}; they look like {prefix}_01jd3w8m6k")
+        return value
+
+    words = f"id of a {kind}, {prefix}_…"
+    return typer.Argument(help=words, autocompletion=complete, metavar=kind.upper(), callback=check)

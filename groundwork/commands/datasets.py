@@ -33,18 +33,15 @@ def upload(
     columns: Annotated[list[str] | None, typer.Option(help="OURS=YOURS, such as text=body; repeat it")] = None,
     metadata: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of your own; repeat it")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="until it is ready")] = False,
+    resume: Annotated[str | None, typer.Option(help="id of an upload that broke off; of the same file")] = None,
 ) -> int:
     """Upload a file or a folder as a dataset. A folder is packed on the way; its sub-folders are the labels."""
-    fields = {"name": name, "modality": modality}
-    form = {field: value for field, value in fields.items() if value is not None}
-    for field, given in (("columns", columns), ("metadata", metadata)):
-        if given:
-            form[field] = json.dumps(pairs(given, f"--{field}"))
-    if path.is_dir():
-        form.setdefault("name", path.resolve().name)
+    fields: Json = {"name": name or (path.resolve().name if path.is_dir() else None), "modality": modality}
+    fields |= {"columns": pairs(columns or [], "--columns"), "metadata": pairs(metadata or [], "--metadata")}
+    form = {field: value for field, value in fields.items() if value}
     server = terminal.server
     with _packed(terminal, path) as file, moving.sending(terminal, file) as sent:
-        made = server.upload("/datasets", file, form, sent)
+        made = server.upload(file, form, sent, resume)
     if wait:
         made = until_ready(terminal, made["id"])
     terminal.show(made, lambda: [_sheet(made), *_next(made)])

@@ -14,6 +14,8 @@ _BY_CODE = {
     "invalid_api_key": "run `groundwork login`, or set GROUNDWORK_API_KEY to a key that is valid",
     "insufficient_scope": "use a key that has this scope (`groundwork keys create --scopes read,write,admin`)",
     "not_ready": "wait until it is ready: `groundwork datasets show ID`",
+    "invalid_state": "look where it stands: `groundwork jobs show ID`",
+    "last_admin_key": "make another admin key first: `groundwork keys create`",
     "in_use": "wait for that job, or `groundwork jobs cancel` it",
     "not_exported": "run the command with --wait, or `groundwork jobs submit --type export`",
     "concurrency_limit": "wait until some of your jobs have ended: `groundwork jobs list`",
@@ -62,7 +64,7 @@ def refusal(status: int, code: str | None, message: str, param: str | None = Non
     if status == 404:
         named = next((words for prefix, words in _LISTS.items() if f"'{prefix}_" in message), None)
         advice = f"`groundwork {named} list` shows what is there" if named else advice
-    if param and param not in message:
+    if param and param != "id" and param not in message:
         message = f"{param}: {message}"
     failure = Failure(message, advice, REFUSED)
     failure.code, failure.param = code, param

@@ -14,6 +14,8 @@ from groundwork.commands.command import Json, Terminal, command
 from groundwork.commands.failures import Failure
 from groundwork.commands.items import Item, batches, gather
 
+SLOW = 300.0
+"""Seconds for an answer of a model: the first one loads its weights."""
 Model = Annotated[str, completion.model_argument()]
 Texts = Annotated[list[str] | None, typer.Argument(help="what to ask about", metavar="TEXT…")]
 Files = Annotated[
@@ -94,7 +96,7 @@ def _items(terminal: Terminal, model: str, texts: list[str] | None, files: list[
 def _ask(terminal: Terminal, path: str, body: Json, items: list[Item]) -> Json:
     whole: Json = {}
     for batch in batches(items):
-        answer = terminal.server.post(path, {**body, "input": [item.sent for item in batch]})
+        answer = terminal.server.post(path, {**body, "input": [item.sent for item in batch]}, SLOW)
         if not whole:
             whole = answer
             continue

@@ -63,7 +63,7 @@ def metrics(
         print(terminal.server.text(path, series=series or None, points=points, format="csv"), end="")
         return
     found = terminal.server.get(path, series=series or None, points=points)
-    missing = set(series or []) - {each["name"] for each in found["series"]}
+    missing = set(series or []) - {each["name"] for each in found["series"] if each["steps"]}
     if missing:
         raise Failure(f"{job} has no series {', '.join(sorted(missing))}", "leave the name out to see all", REFUSED)
     terminal.show(found, lambda: [_curves(found["series"])])

@@ -12,7 +12,7 @@ from groundwork.commands.command import Json, Terminal, command
 from groundwork.commands.failures import Failure
 
 SCOPES = ("read", "write", "admin")
-Key = Annotated[str, typer.Argument(help="id of a key, key_…", metavar="KEY", autocompletion=completion.keys)]
+Key = Annotated[str, completion.key_argument()]
 
 
 def attach(group: typer.Typer) -> None:

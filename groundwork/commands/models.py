@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,12 +81,12 @@ def download(
     name = terminal.server.get(f"/models/{model}")["name"]
     goal = moving.target(output, f"{name.replace('/', '-')}{'' if format == 'native' else f'-{format}'}.zip")
     try:
-        moving.fetch(terminal, f"/models/{model}/download?format={format}", goal)
+        moving.fetch(terminal, f"/models/{model}/download", goal, format=format)
     except Failure as refused:
         if refused.code != "not_exported":
             raise
         _export(terminal, model, format)
-        moving.fetch(terminal, f"/models/{model}/download?format={format}", goal)
+        moving.fetch(terminal, f"/models/{model}/download", goal, format=format)
 
 
 @command(group, "import")
@@ -115,12 +114,10 @@ def import_model(
 
 
 def _send(terminal: Terminal, path: Path, body: Json) -> Json:
-    form = {field: value if isinstance(value, str) else json.dumps(value) for field, value in body.items()}
-    if path.is_dir():
-        form.setdefault("name", path.resolve().name)
+    form = {"name": path.resolve().name, **body} if path.is_dir() else body
     server = terminal.server
     with folders.as_file(path) as file, moving.sending(terminal, file) as sent:
-        return server.upload("/models", file, form, sent)
+        return server.send_model(file, form, sent)
 
 
 def _export(terminal: Terminal, model: str, format: str) -> None:

@@ -12,6 +12,7 @@ from groundwork.commands.command import Json, Terminal
 from groundwork.commands.failures import Failure
 
 Say = Callable[[str], None]
+Move = Callable[[int, int], None]
 POLL_SECONDS = 0.5
 
 
@@ -28,23 +29,22 @@ def waiting(terminal: Terminal, words: str) -> Iterator[Say]:
 
 
 @contextmanager
-def sending(terminal: Terminal, file: Path) -> Iterator[Callable[[int], None]]:
-    """A bar of how much of the file is sent; yields what is to be called with the bytes so far."""
+def sending(terminal: Terminal, file: Path) -> Iterator[Move]:
+    """A bar of how much of the file is sent; yields what is to be called with the bytes so far, and in all."""
     with _bar(terminal, f"sending {file.name}") as move:
-        total = file.stat().st_size
-        yield lambda done: move(done, total)
+        yield move
 
 
-def fetch(terminal: Terminal, path: str, goal: Path) -> None:
+def fetch(terminal: Terminal, path: str, goal: Path, **query: str) -> None:
     """Download `/v1<path>` into a file and say where it is."""
-    done = quietly(terminal, path, goal)
+    done = quietly(terminal, path, goal, **query)
     terminal.show({"path": str(goal), "bytes": done}, lambda: [draw.plain(f"{goal}   ({draw.size(done)})")])
 
 
-def quietly(terminal: Terminal, path: str, goal: Path) -> int:
+def quietly(terminal: Terminal, path: str, goal: Path, **query: str) -> int:
     """The same without a word at the end; the bytes."""
     with _bar(terminal, f"fetching {goal.name}") as move:
-        return terminal.server.save(path, goal, move)
+        return terminal.server.save(path, goal, move, **query)
 
 
 def target(output: Path | None, name: str) -> Path:
@@ -70,7 +70,7 @@ def until_ended(terminal: Terminal, job: str) -> Json:
 
 
 @contextmanager
-def _bar(terminal: Terminal, words: str) -> Iterator[Callable[[int, int | None], None]]:
+def _bar(terminal: Terminal, words: str) -> Iterator[Move]:
     if not terminal.lively:
         yield lambda done, total: None
         return
@@ -81,4 +81,4 @@ def _bar(terminal: Terminal, words: str) -> Iterator[Callable[[int, int | None],
     console = Console(stderr=True, markup=False)
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         task = progress.add_task(draw.clean(words), total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield lambda done, total: progress.update(task, completed=done, total=None if total < 0 else total)

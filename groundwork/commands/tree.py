@@ -14,6 +14,7 @@ from groundwork.commands import (
     keys,
     models,
     reports,
+    search,
     submit,
     watch,
 )
@@ -24,7 +25,8 @@ def attach(app: typer.Typer, key_group: typer.Typer) -> None:
     keys.attach(key_group)
     for job_module in (submit, watch, job_details):
         job_module.attach(jobs.group)
+    search.attach(datasets.group)
     for group in (datasets.group, jobs.group, models.group, reports.group):
         app.add_typer(group, rich_help_panel="Work")
-    for module in (submit, inference, catalogue, account):
+    for module in (submit, inference, search, catalogue, account):
         module.attach_top(app)
