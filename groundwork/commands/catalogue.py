@@ -50,7 +50,8 @@ def _show(terminal: Terminal, kind: str, name: str | None, modality: str | None)
 
 
 def _one(row: Json) -> list[Any]:
-    fields = row["parameters"].get("properties", {})
+    schema = row["parameters"]
+    fields = schema.get("properties") or schema["$defs"][schema["$ref"].rpartition("/")[2]]["properties"]
     lines = (
         (name, _kind(field), row["defaults"].get(name, "required"), field.get("description"))
         for name, field in fields.items()

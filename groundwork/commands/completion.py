@@ -4,39 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 SECONDS = 1.0
 MOST = 50
+SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 Words = list[tuple[str, str]]
 
 
-def _ids(path: str, describe: Callable[[dict[str, Any]], str]) -> Callable[[str], Words]:
+def _ids(path: str, describe: Callable[[dict[str, Any]], str], **query: int) -> Callable[[str], Words]:
     def complete(incomplete: str) -> Words:
         from groundwork.client import Retries
+        from groundwork.commands.draw import clip
         from groundwork.commands.failures import Failure
         from groundwork.commands.places import find
         from groundwork.commands.server import Server
 
         try:
             server = Server(find(None, None), timeout=SECONDS, retries=Retries(0))
-            rows = server.get(path, limit=MOST)["data"]
+            rows = server.get(path, **query)["data"]
         except Failure:  # a tab key is no place for errors
             return []
-        return [(row["id"], describe(row)) for row in rows if row["id"].startswith(incomplete)]
+        return [(row["id"], clip(describe(row), 60)) for row in rows if row["id"].startswith(incomplete)]
 
     return complete
 
 
-datasets = _ids("/datasets", lambda row: f"{row['name']}, {row['status']}")
-jobs = _ids("/jobs", lambda row: f"{row['type']}, {row['status']}")
-models = _ids("/models", lambda row: row["name"])
+datasets = _ids("/datasets", lambda row: f"{row['name']}, {row['status']}", limit=MOST)
+jobs = _ids("/jobs", lambda row: f"{row['type']}, {row['status']}", limit=MOST)
+models = _ids("/models", lambda row: row["name"], limit=MOST)
 objectives = _ids("/objectives", lambda row: str(row["description"]).split(". ")[0])
 backbones = _ids("/backbones", lambda row: row["description"])
 tasks = _ids("/tasks", lambda row: str(row["description"]).split(". ")[0])
-keys = _ids("/api_keys", lambda row: f"{row['name']}, {' '.join(row['scopes'])}")
+keys = _ids("/api_keys", lambda row: f"{row['name']}, {' '.join(row['scopes'])}", limit=MOST)
 
 
 def dataset_argument() -> Any:
@@ -69,3 +71,19 @@ def _argument(kind: str, prefix: str, complete: Callable[[str], Words]) -> Any:
 
     words = f"id of a {kind}, {prefix}_…"
     return typer.Argument(help=words, autocompletion=complete, metavar=kind.upper(), callback=check)
+
+
+def attach_top(app: typer.Typer) -> None:
+    """`completion`: the script, for shells that `--install-completion` does not recognise."""
+
+    @app.command("completion", rich_help_panel="This machine")
+    def completion(shell: Annotated[str, typer.Argument(help="bash, zsh, fish, powershell or pwsh")]) -> None:
+        """Print the script that completes commands and ids at the tab key; `--install-completion` installs it."""
+        from typer import completion as typers
+
+        from groundwork.commands.failures import Failure, tell
+
+        if shell not in SHELLS:
+            raise typer.Exit(tell(Failure(f"{shell!r} is no shell that is known", f"use one of {', '.join(SHELLS)}")))
+        script = typers.get_completion_script  # type: ignore[attr-defined]  # typer has it under no public name
+        print(script(prog_name="groundwork", complete_var="_GROUNDWORK_COMPLETE", shell=shell))

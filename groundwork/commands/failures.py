@@ -63,7 +63,7 @@ def refusal(status: int, code: str | None, message: str, param: str | None = Non
     advice = _BY_CODE.get(code or "") or _BY_STATUS.get(status, "`groundwork doctor` tells which part is down")
     if status == 404:
         named = next((words for prefix, words in _LISTS.items() if f"'{prefix}_" in message), None)
-        advice = f"`groundwork {named} list` shows what is there" if named else advice
+        advice = f"`groundwork {named} list` shows what is there" if named else "is --url right? `groundwork whoami`"
     if param and param != "id" and param not in message:
         message = f"{param}: {message}"
     failure = Failure(message, advice, REFUSED)

@@ -7,6 +7,7 @@ import typer
 from groundwork.commands import (
     account,
     catalogue,
+    completion,
     datasets,
     inference,
     job_details,
@@ -28,5 +29,5 @@ def attach(app: typer.Typer, key_group: typer.Typer) -> None:
     search.attach(datasets.group)
     for group in (datasets.group, jobs.group, models.group, reports.group):
         app.add_typer(group, rich_help_panel="Work")
-    for module in (submit, inference, search, catalogue, account):
+    for module in (submit, inference, search, catalogue, account, completion):
         module.attach_top(app)
