@@ -33,7 +33,7 @@ def show(terminal: Terminal, job: Job) -> None:
     """The scores of every way to learn at every number of labels, and the labels saved."""
     _finished(terminal, job)
     report: Json = json.loads(terminal.server.text(f"/jobs/{job}/files/report.json"))
-    terminal.show(report, lambda: _drawn(report))
+    terminal.show(report, lambda: drawn(report))
 
 
 @command(group, "download")
@@ -58,7 +58,8 @@ def _finished(terminal: Terminal, job: str) -> None:
         raise Failure(f"{job} is {found['status']}", f"wait for it: `groundwork jobs watch {job}`", REFUSED)
 
 
-def _drawn(report: Json) -> list[Any]:
+def drawn(report: Json) -> list[Any]:
+    """`report.json` in tables: arms by numbers of labels, then what each saves."""
     points = (point for curve in report["curves"].values() for point in curve)
     counts = sorted({_place(point) for point in points})
     columns = ("way to learn", *(f"{'all' if every else f'{number:,}'}>" for every, number in counts))

@@ -145,8 +145,8 @@ class Lines:
     def _progress(self, progress: Json, metrics: Json) -> None:
         percent, stage, now = progress["percent"], progress["stage"] or "", time.monotonic()
         soon = abs(percent - self.told_percent) < LINE_PERCENT and now - self.told_at < LINE_SECONDS
-        if soon and stage == self.told_stage and percent < 100:
-            return
+        if not steps(progress) or (soon and stage == self.told_stage and percent < 100):
+            return  # that a stage begins is an event of its own
         self.told_percent, self.told_at, self.told_stage = percent, now, stage
         loss = f"loss {draw.number(float(metrics[LOSS]))}" if LOSS in metrics else ""
         words = (f"{stage} {steps(progress)}", loss, job_views.rate(progress))

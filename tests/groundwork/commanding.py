@@ -18,7 +18,7 @@ from tests.app.conftest import make_settings
 from tests.clients.conftest import World, start_world
 from tests.groundwork.serving import CLI, ROOT, clean_environment
 
-SECONDS = 120
+SECONDS = 600
 
 
 @dataclass

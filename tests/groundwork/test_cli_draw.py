@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
-from groundwork.commands import draw
+from groundwork.commands import draw, reports
+from ssl_core.context import MemoryContext
+from ssl_core.evaluation import report
+from ssl_core.evaluation_spec import Arm, ReportPoint, ReportSpec
 
 
 @pytest.mark.parametrize(
@@ -74,3 +79,21 @@ def test_a_line_is_clipped_to_its_length() -> None:
     assert draw.clip("a  b\nc", 10) == "a b c"
     assert draw.clip("x" * 50, 10) == "x" * 9 + "…"
     assert draw.bar(0.5, 4) == "██░░" and draw.bar(7, 2) == "██"
+
+
+def test_a_report_is_a_table_of_arms_by_numbers_of_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores: dict[Arm, float] = {"probe": 0.62, "scratch": 0.3}
+    points = [
+        ReportPoint(arm=arm, labels=each, rows=each or 400, seed=seed, score=start + 0.1 * at, minutes=1, job="job_a")
+        for arm, start in scores.items()
+        for at, each in enumerate((10, 40, None))
+        for seed in range(2)
+    ]
+    spec = ReportSpec(title="t", metric="accuracy", points=points, facts={"Model": "mdl_x"})
+    report.run(spec, MemoryContext(tmp_path))
+    draw.show(*reports.drawn(json.loads((tmp_path / "artifact" / "report.json").read_text())))
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["way", "to", "learn", "10", "40", "all"] in lines
+    assert ["probe", "0.62", "0.72", "0.82"] in lines and ["scratch", "0.3", "0.4", "0.5"] in lines
+    assert "mdl_x" in out

@@ -60,7 +60,7 @@ def test_watch_follows_a_job_in_plain_lines_where_nobody_looks(desk: Desk) -> No
     assert watching.returncode == 0 and err == ""
     assert "loss 2" in out and "5 / 5, 100 %" in out and "The job succeeded." in out
     assert "mdl_" in out and "\x1b" not in out
-    assert all(line == line.rstrip() for line in out.splitlines())
+    assert all(line == line.rstrip() and len(line.split()) > 2 for line in out.splitlines() if line[2:3] == ":")
 
 
 def test_watch_tells_programs_json_lines_and_the_job_last(desk: Desk) -> None:
@@ -158,3 +158,9 @@ def test_a_connection_that_is_cut_does_not_end_the_watching(desk: Desk) -> None:
         out, err = watching.communicate(timeout=90)
     assert watching.returncode == 0, err
     assert out.count("Attempt 1 started.") == 1 and out.count("The job succeeded.") == 1
+
+
+def test_a_job_of_another_kind_has_no_report(desk: Desk) -> None:
+    job = desk.job()
+    assert "no report" in desk.shell.refuses("reports", "show", job)
+    assert "no reports" in desk.shell.says("reports", "list")

@@ -13,8 +13,8 @@ from PIL import Image
 from tests.groundwork.commanding import Shell
 from tests.groundwork.serving import Served
 
-pytestmark = pytest.mark.slow
-MODALITY = "modality={name: text, vocab_size: 512, max_length: 32}"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a training; machines are shared
+MODALITY = "modality={name: text, vocab_size: 512, max_length: 64}"
 
 
 @pytest.fixture(scope="module")
