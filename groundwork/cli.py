@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from groundwork.commands.command import AsJson, Key, Url, attempt, opened
-from groundwork.commands.failures import INTERRUPTED, REFUSED, USAGE, Failure, tell
+from groundwork.commands.failures import INTERRUPTED, USAGE, Failure, tell
+from groundwork.commands.starting import documented, start
 from groundwork.commands.tree import attach
 
 app = typer.Typer(
@@ -46,7 +47,7 @@ def serve(
 
         return run_serve(data_dir, host, port)
 
-    _run("all", run)
+    start("all", run)
 
 
 @app.command(rich_help_panel=_SERVER)
@@ -58,7 +59,7 @@ def api() -> None:
 
         return run_api()
 
-    _run("api", run)
+    start("api", run)
 
 
 @app.command(rich_help_panel=_SERVER)
@@ -70,7 +71,7 @@ def worker() -> None:
 
         return run_worker()
 
-    _run("worker", run)
+    start("worker", run)
 
 
 @app.command(rich_help_panel=_SERVER)
@@ -82,11 +83,11 @@ def inference() -> None:
 
         return run_inference()
 
-    _run("worker", run)
+    start("worker", run)
 
 
 @app.command(rich_help_panel=_SERVER)
-def migrate() -> None:
+def migrate(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Bring the database's schema up to date; on an empty one, make the first project and print its key once."""
 
     def run() -> int:
@@ -94,7 +95,7 @@ def migrate() -> None:
 
         return run_migrate()
 
-    _run("api", run)
+    start("api", documented(run, opened(ctx, as_json).as_json))
 
 
 @keys.command("create")
@@ -127,14 +128,16 @@ def create_key(
         os.environ["GROUNDWORK_DATA_DIR"] = str(data_dir or Path("data"))
         return create(name, scopes, project)
 
-    _run("api", run)
+    start("api", documented(run, terminal.as_json, "key"))
 
 
 @app.command(rich_help_panel=_SERVER)
 def gc(
+    ctx: typer.Context,
     data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
     grace_hours: Annotated[float, typer.Option(min=0, help="an object must have had no owner for so long")] = 24.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be deleted")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete objects in the store that nothing owns; every API does so by itself every six hours."""
 
@@ -144,13 +147,15 @@ def gc(
         os.environ["GROUNDWORK_DATA_DIR"] = str(data_dir)
         return collect_garbage(grace_hours, dry_run)
 
-    _run("api", run)
+    start("api", documented(run, opened(ctx, as_json).as_json))
 
 
 @app.command(rich_help_panel=_SERVER)
 def backup(
+    ctx: typer.Context,
     target: Annotated[Path, typer.Argument(help="a new folder, or one of an earlier backup, which is renewed")],
     data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="of `groundwork serve`")] = Path("data"),
+    as_json: AsJson = False,
 ) -> None:
     """Copy database and store into a folder, also while everything runs. PostgreSQL: needs pg_dump."""
 
@@ -160,13 +165,15 @@ def backup(
         os.environ["GROUNDWORK_DATA_DIR"] = str(data_dir)
         return make_backup(target)
 
-    _run("api", run)
+    start("api", documented(run, opened(ctx, as_json).as_json))
 
 
 @app.command(rich_help_panel=_SERVER)
 def restore(
+    ctx: typer.Context,
     source: Annotated[Path, typer.Argument(help="a folder that `groundwork backup` has made")],
     data_dir: Annotated[Path, typer.Option(envvar="GROUNDWORK_DATA_DIR", help="to be filled")] = Path("data"),
+    as_json: AsJson = False,
 ) -> None:
     """Fill an empty database and store from a backup; jobs that ran go on from their last checkpoint."""
 
@@ -176,7 +183,7 @@ def restore(
         os.environ["GROUNDWORK_DATA_DIR"] = str(data_dir)
         return restore_backup(source)
 
-    _run("api", run)
+    start("api", documented(run, opened(ctx, as_json).as_json))
 
 
 @app.command(rich_help_panel="This machine")
@@ -208,7 +215,7 @@ def doctor(
             return report(examine_from_here(terminal), terminal.as_json)
         return report(examine(data_dir or Path("data")), terminal.as_json)
 
-    _run("api", run)
+    start("api", run)
 
 
 @app.command(rich_help_panel="This machine")
@@ -219,10 +226,10 @@ def version(ctx: typer.Context, as_json: AsJson = False) -> None:
         from groundwork.version import describe
 
         lines = describe().splitlines()
-        print(json.dumps({"installed": lines}) if opened(ctx, as_json, None, None).as_json else "\n".join(lines))
+        print(json.dumps({"installed": lines}) if opened(ctx, as_json).as_json else "\n".join(lines))
         return 0
 
-    _run("", run)
+    start("", run)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -237,11 +244,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         print("groundwork: interrupted", file=sys.stderr)
         status = INTERRUPTED
-    except Exception as error:
-        if os.environ.get("GROUNDWORK_TRACEBACK"):
-            raise
-        advice = "a fault of ours: please report it; GROUNDWORK_TRACEBACK=1 shows where it is"
-        status = tell(Failure(f"{type(error).__name__}: {error}", advice, REFUSED))
     sys.exit(status or 0)
 
 
@@ -258,28 +260,6 @@ def _misused(error: Exception) -> int:
     path = context.command_path if context is not None else "groundwork"
     return tell(Failure(words, f"`{path} --help` shows how it is meant"))
 
-
-def _run(extra: str, role: Callable[[], int]) -> None:
-    """Run a role; what stops it from starting is one line on stderr and a status other than 0 (B82)."""
-    from groundwork.folder import Refusal
-
-    try:
-        status = role()
-    except Refusal as refusal:
-        print(f"groundwork: {refusal}", file=sys.stderr)
-        status = 2
-    except ModuleNotFoundError as error:
-        if error.name in _OURS or not extra:
-            raise
-        line = f"{error.name} is not installed; this command needs: pip install 'groundwork[{extra}]'"
-        print(f"groundwork: {line}", file=sys.stderr)
-        status = 3
-    except KeyboardInterrupt:
-        status = 130
-    raise typer.Exit(status)
-
-
-_OURS = ("app", "worker", "ssl_core", "groundwork", "migrations")
 
 if __name__ == "__main__":
     main()

@@ -112,7 +112,7 @@ def command(group: typer.Typer, name: str, panel: str | None = None) -> Callable
     return register
 
 
-def opened(ctx: typer.Context, as_json: bool, url: str | None, key: str | None) -> Terminal:
+def opened(ctx: typer.Context, as_json: bool, url: str | None = None, key: str | None = None) -> Terminal:
     """The terminal of this command: its own flags, and where it has none those before its name."""
     given: Json = ctx.find_root().obj or {}
     return Terminal(as_json or given.get("as_json", False), url or given.get("url"), key or given.get("key"))
@@ -124,12 +124,17 @@ def attempt(work: Callable[[], Any], terminal: Terminal | None = None) -> int:
         return int(work() or 0)
     except Failure as failure:
         return tell(failure)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("groundwork: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away: `groundwork jobs list | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if os.environ.get("GROUNDWORK_TRACEBACK"):
+            raise
+        advice = "a fault of ours: please report it; GROUNDWORK_TRACEBACK=1 shows where it is"
+        return tell(Failure(f"{type(error).__name__}: {error}", advice, REFUSED))
     finally:
         if terminal is not None:
             terminal.close()

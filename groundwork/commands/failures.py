@@ -17,6 +17,8 @@ _BY_CODE = {
     "invalid_state": "look where it stands: `groundwork jobs show ID`",
     "last_admin_key": "make another admin key first: `groundwork keys create`",
     "in_use": "wait for that job, or `groundwork jobs cancel` it",
+    "not_embedded": "`groundwork embed MODEL --dataset DATASET -o vectors.parquet` embeds it",
+    "model_required": "say whose vectors with --model",
     "not_exported": "run the command with --wait, or `groundwork jobs submit --type export`",
     "concurrency_limit": "wait until some of your jobs have ended: `groundwork jobs list`",
     "rate_limited": "wait a moment and run it again",

@@ -6,7 +6,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -14,6 +14,9 @@ from groundwork.commands import draw, job_views
 from groundwork.commands.command import Json, Terminal, command
 from groundwork.commands.completion import job_argument
 from groundwork.commands.failures import INTERRUPTED, REFUSED, Failure
+
+if TYPE_CHECKING:
+    from groundwork.commands.server import Server
 
 LOSS = "train/loss"
 CURVE_POINTS = 400
@@ -41,10 +44,11 @@ def follow(terminal: Terminal, job: str, result: bool = True) -> int:
     view = _view(terminal, server.get(f"/jobs/{job}"))
     try:
         with view:
-            view.before(server.get(f"/jobs/{job}/metrics", series=LOSS, points=CURVE_POINTS)["series"])
+            view.curve(_losses(server, job))
             for name, content in server.follow(job):
                 view.take(name, content | _filled(content) if name == "progress" else content)
             ended = server.get(f"/jobs/{job}")
+            view.curve(_losses(server, job))  # the stream leaves points out where they come fast
             view.end(ended)
     except KeyboardInterrupt:
         stop = f"`groundwork jobs watch {job}` follows it again, `groundwork jobs cancel {job}` ends it"
@@ -67,6 +71,11 @@ def failure(job: Json) -> Failure:
     return Failure(f"{job['type']} job {job['id']} failed: {error['message']}{at}", advice, REFUSED)
 
 
+def _losses(server: Server, job: str) -> list[Json]:
+    series: list[Json] = server.get(f"/jobs/{job}/metrics", series=LOSS, points=CURVE_POINTS)["series"]
+    return series
+
+
 class View(Protocol):
     """What shows a job."""
 
@@ -74,8 +83,8 @@ class View(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def before(self, series: list[Json]) -> None:
-        """What was measured before anybody looked."""
+    def curve(self, series: list[Json]) -> None:
+        """What was measured up to now."""
 
     def take(self, name: str, content: Json) -> None:
         """One event of the stream."""
@@ -102,7 +111,7 @@ class Documents:
     def __exit__(self, *error: object) -> None:
         return None
 
-    def before(self, series: list[Json]) -> None:
+    def curve(self, series: list[Json]) -> None:
         """Nothing: `jobs metrics` tells it."""
 
     def take(self, name: str, content: Json) -> None:
@@ -121,6 +130,7 @@ class Lines:
     told_percent: float = -100.0
     told_at: float = 0.0
     told_stage: str = ""
+    told_place: tuple[int, int | None] = (0, None)
 
     def __enter__(self) -> Lines:
         return self
@@ -128,8 +138,8 @@ class Lines:
     def __exit__(self, *error: object) -> None:
         return None
 
-    def before(self, series: list[Json]) -> None:
-        """Nothing: a log begins where it begins."""
+    def curve(self, series: list[Json]) -> None:
+        """Nothing: a log has no room for it."""
 
     def take(self, name: str, content: Json) -> None:
         """One line, or none."""
@@ -145,9 +155,10 @@ class Lines:
     def _progress(self, progress: Json, metrics: Json) -> None:
         percent, stage, now = progress["percent"], progress["stage"] or "", time.monotonic()
         soon = abs(percent - self.told_percent) < LINE_PERCENT and now - self.told_at < LINE_SECONDS
-        if not steps(progress) or (soon and stage == self.told_stage and percent < 100):
+        place = progress["step"], progress["total_steps"]
+        if not steps(progress) or place == self.told_place or (soon and stage == self.told_stage and percent < 100):
             return  # that a stage begins is an event of its own
-        self.told_percent, self.told_at, self.told_stage = percent, now, stage
+        self.told_percent, self.told_at, self.told_stage, self.told_place = percent, now, stage, place
         loss = f"loss {draw.number(float(metrics[LOSS]))}" if LOSS in metrics else ""
         words = (f"{stage} {steps(progress)}", loss, job_views.rate(progress))
         self._say(", ".join(filter(None, words)), None)
@@ -180,7 +191,7 @@ class Picture:
     def __exit__(self, *error: object) -> None:
         self.live.__exit__(None, None, None)
 
-    def before(self, series: list[Json]) -> None:
+    def curve(self, series: list[Json]) -> None:
         """The curve so far."""
         for each in series:
             self.losses |= dict(zip(each["steps"], map(float, each["values"]), strict=True))
