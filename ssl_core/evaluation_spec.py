@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ssl_core.requests.lines import Endpoint
 from ssl_core.spec_fields import AllowLeakage, Budget, DatasetId, Metadata, ModelId, Resources
 from ssl_core.tasks import AnyTask
 from ssl_core.values import Value
@@ -71,6 +72,17 @@ class EmbedSpec(Value):
     model: ModelId
     dataset: DatasetId
     pooling: Literal["mean", "cls", "max"] = Field(default="mean", description="as at the embeddings endpoint")
+    metadata: Metadata = Field(default_factory=dict, max_length=16)
+    resources: Resources = Resources()
+
+
+class BatchSpec(Value):
+    """Internal: answer every request of an uploaded file. Made by `POST /v1/batches`."""
+
+    type: Literal["batch"] = "batch"
+    file: DatasetId
+    endpoint: Endpoint
+    model: ModelId | None = Field(description="that every line names; None: the first line names none that there is")
     metadata: Metadata = Field(default_factory=dict, max_length=16)
     resources: Resources = Resources()
 

@@ -28,6 +28,7 @@ from ssl_core.machine import keep_freed_memory
 from ssl_core.run_context import FileContext
 from ssl_core.spec import (
     BaselineSpec,
+    BatchSpec,
     EmbedSpec,
     EvaluateSpec,
     ExportSpec,
@@ -79,7 +80,7 @@ def execute(order: RunOrder, context: RunContext) -> dict[str, Any]:
 
     if order.threads is not None:
         torch.set_num_threads(order.threads)
-    if isinstance(spec, PredictSpec | EmbedSpec):
+    if isinstance(spec, PredictSpec | EmbedSpec | BatchSpec):
         return _asked(order, spec, context)
     if isinstance(spec, EvaluateSpec | BaselineSpec | ReportSpec):
         return _measured(order, spec, context)
@@ -96,7 +97,11 @@ def execute(order: RunOrder, context: RunContext) -> dict[str, Any]:
         return finetune(order, spec, context)
 
 
-def _asked(order: RunOrder, spec: PredictSpec | EmbedSpec, context: RunContext) -> dict[str, Any]:
+def _asked(order: RunOrder, spec: PredictSpec | EmbedSpec | BatchSpec, context: RunContext) -> dict[str, Any]:
+    if isinstance(spec, BatchSpec):
+        from ssl_core.requests import run as batch
+
+        return batch.run(order, spec, context)
     from ssl_core.evaluation import over_rows
 
     if isinstance(spec, PredictSpec):

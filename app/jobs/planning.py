@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
+from app.datasets import plain
 from app.datasets import service as datasets
 from app.errors import NotFound, Unprocessable
 from app.jobs import service
@@ -19,7 +20,16 @@ from app.models import service as models
 from ssl_core.backbones import FAMILIES
 from ssl_core.errors import SpecError
 from ssl_core.recipes import resolve
-from ssl_core.spec import DatasetFacts, EmbedSpec, EvaluateSpec, FinetuneSpec, PredictSpec, PretrainSpec, TargetFacts
+from ssl_core.spec import (
+    BatchSpec,
+    DatasetFacts,
+    EmbedSpec,
+    EvaluateSpec,
+    FinetuneSpec,
+    PredictSpec,
+    PretrainSpec,
+    TargetFacts,
+)
 from ssl_core.tasks import AnyTask, Task
 from ssl_core.tasks.classification import Classification
 
@@ -191,6 +201,16 @@ def row_inputs(session: Session, project_id: str, spec: PredictSpec | EmbedSpec)
     _check_modality(session, project_id, spec.dataset, str(config["modality"]["name"]))
     digest = models.digest_and_files(session, spec.model)[0]
     return [InputRef("model", spec.model, digest), dataset_input(session, "dataset", spec.dataset)]
+
+
+def batch_inputs(session: Session, project_id: str, spec: BatchSpec) -> list[InputRef]:
+    """A file of requests, and the model that its first line names; None of it is looked into here."""
+    file = plain.of_requests(session, project_id, spec.file, "input_file_id")
+    inputs = [InputRef("upload", file.id, file.sha256)]
+    if spec.model is not None:
+        models.facts(session, project_id, spec.model, "model")
+        inputs.append(InputRef("model", spec.model, models.digest_and_files(session, spec.model)[0]))
+    return inputs
 
 
 def _check_modality(session: Session, project_id: str, dataset: str, modality: str) -> DatasetFacts:

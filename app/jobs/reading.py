@@ -18,7 +18,7 @@ from app.jobs.tables import Attempt, Checkpoint, Job, JobEvent, JobPart, LogChun
 LOG_PIECE = 256 * 1024
 _REVISION = select(Job.revision).where(Job.project_id == bindparam("project_id"), Job.id == bindparam("job_id"))
 JobType = Literal[
-    "pretrain", "finetune", "evaluate", "predict", "embed", "label_efficiency", "baseline", "report", "ingest",
+    "pretrain", "finetune", "evaluate", "predict", "embed", "batch", "label_efficiency", "baseline", "report", "ingest",
     "import", "export",
 ]  # fmt: skip
 

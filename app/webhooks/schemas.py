@@ -12,7 +12,8 @@ from ssl_core.values import Value
 
 Event = Literal[
     "job.succeeded", "job.failed", "job.cancelled", "fine_tuning.job.succeeded", "fine_tuning.job.failed",
-    "fine_tuning.job.cancelled", "dataset.ready", "dataset.invalid",
+    "fine_tuning.job.cancelled", "batch.completed", "batch.failed", "batch.expired", "batch.cancelled", "dataset.ready",
+    "dataset.invalid",
 ]  # fmt: skip
 Url = Annotated[
     str, Field(min_length=1, max_length=2000, description="https or http, a public host, an allowed port, no redirect")

@@ -27,6 +27,10 @@ EVENTS = {
     "fine_tuning.job.succeeded": "the same under OpenAI's name, of training jobs",
     "fine_tuning.job.failed": "the same under OpenAI's name, of training jobs",
     "fine_tuning.job.cancelled": "the same under OpenAI's name, of training jobs",
+    "batch.completed": "a batch has ended; `data.id` is its id",
+    "batch.failed": "nothing of a batch's file could be used, or its job failed",
+    "batch.expired": "a batch did not end within its window",
+    "batch.cancelled": "a batch was cancelled",
     "dataset.ready": "a dataset can be used; `data.id` is its id",
     "dataset.invalid": "nothing of an upload could be used",
 }
