@@ -75,12 +75,16 @@ def execute(order: RunOrder, context: RunContext) -> dict[str, Any]:
 
         context.emit("stage", stage="ingesting")
         return {"status": "succeeded", "metrics": {}, "summary": ingest.run(order, context)}
-    # Only from here on: an ingest has no need of torch, whose import takes seconds.
+    if isinstance(spec, BatchSpec):
+        from ssl_core.requests import run as batch
+
+        return batch.run(order, spec, context)
+    # Only from here on: an ingest, and a batch that cannot be used, have no need of torch, whose import takes seconds.
     import torch
 
     if order.threads is not None:
         torch.set_num_threads(order.threads)
-    if isinstance(spec, PredictSpec | EmbedSpec | BatchSpec):
+    if isinstance(spec, PredictSpec | EmbedSpec):
         return _asked(order, spec, context)
     if isinstance(spec, EvaluateSpec | BaselineSpec | ReportSpec):
         return _measured(order, spec, context)
@@ -97,11 +101,7 @@ def execute(order: RunOrder, context: RunContext) -> dict[str, Any]:
         return finetune(order, spec, context)
 
 
-def _asked(order: RunOrder, spec: PredictSpec | EmbedSpec | BatchSpec, context: RunContext) -> dict[str, Any]:
-    if isinstance(spec, BatchSpec):
-        from ssl_core.requests import run as batch
-
-        return batch.run(order, spec, context)
+def _asked(order: RunOrder, spec: PredictSpec | EmbedSpec, context: RunContext) -> dict[str, Any]:
     from ssl_core.evaluation import over_rows
 
     if isinstance(spec, PredictSpec):

@@ -68,9 +68,13 @@ def run(order: RunOrder, spec: BatchSpec, context: RunContext) -> dict[str, Any]
     total = _checked(path, spec, context)
     if order.model is None:
         raise SpecError("unresolved", "the job needs a model", "model")
+    import torch
+
     from ssl_core import distributed, inference
     from ssl_core.requests import answers
 
+    if order.threads is not None:
+        torch.set_num_threads(order.threads)
     model = inference.load(Path(order.model), str(distributed.device()))
     answers.check_model(model, spec.endpoint)
     tally = _Tally(total)

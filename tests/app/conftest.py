@@ -179,7 +179,7 @@ def start_server(settings: Settings, log: Path) -> tuple[subprocess.Popen[bytes]
 
 
 def _announced(process: subprocess.Popen[bytes], log: Path) -> str:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while time.monotonic() < end and process.poll() is None:
         for line in log.read_text().splitlines():
             if '"event": "listening"' in line:

@@ -16,6 +16,7 @@ import httpx2
 import openai
 
 from app.auth.service import create_key
+from app.models.service import StoredFile
 from app.platform import Platform, session_scope
 from tests.app import registered
 from tests.app.conftest import ROOT, SECRETS, fill, make_settings, start_server
@@ -63,7 +64,7 @@ class Served:
         folder.mkdir(exist_ok=True)
         given = {
             "data_dir": folder, "api_url": self.url, "worker_token": SECRETS["worker_token"], "broker_url": "",
-            "poll_seconds": 0.1, "engine_threads": 1,
+            "poll_seconds": 0.25, "short_slots": 0, "engine_threads": 1,
         }  # fmt: skip
         env = os.environ | {f"GROUNDWORK_{key.upper()}": str(value) for key, value in given.items()}
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -74,25 +75,35 @@ class Served:
         self.started.append(process)
         return process
 
-    def ended(self, batch_id: str, seconds: float = 90) -> Any:
+    def ended(self, batch_id: str, seconds: float = 200) -> Any:
         """The batch, once it has ended."""
         return waited(lambda: self.openai().batches.retrieve(batch_id), ENDED, seconds)
 
 
-def waited(look: Any, statuses: set[str], seconds: float = 90) -> Any:
+def _model(platform: Platform, project: str, folder: Path, name: str) -> str:
+    """With the manifest that a run leaves, which the engine looks for."""
+    files = registered.stored_folder(platform, folder, f"jobs/{name}/1/artifact")
+    stored = platform.store.put(f"jobs/{name}/1/artifact/manifest.json", (folder / "manifest.json").read_bytes())
+    manifest = StoredFile(path="manifest.json", size=stored.size, sha256=stored.sha256, key=stored.key)
+    return registered.model(platform, project, folder, name, files=[*files, manifest])
+
+
+def waited(look: Any, statuses: set[str], seconds: float = 200) -> Any:
     """What `look` finds once its status is one of these."""
     until = time.monotonic() + seconds
     while (found := look()).status not in statuses:
         assert time.monotonic() < until, f"still {found.status} after {seconds:g} s: {found}"
-        time.sleep(0.1)
+        time.sleep(0.2)
     return found
 
 
-def start_served(template: Path, folder: Path, worker: bool = True, **changes: Any) -> Iterator[Served]:
-    """Everything, until the caller is done. `changes`: settings of the API."""
+def start_served(
+    template: Path, folder: Path, worker: bool = True, role: bool = True, **changes: Any
+) -> Iterator[Served]:
+    """An API, and the other roles where they are asked for, until the caller is done. `changes`: settings."""
     shutil.copy(template, folder / "groundwork.db")
     inference_url = free_url()
-    times = {"lease_seconds": 5, "heartbeat_seconds": 0.5, "backoff_seconds": 0.1}
+    times = {"lease_seconds": 60, "heartbeat_seconds": 2, "backoff_seconds": 0.1}
     url = f"sqlite:///{folder / 'groundwork.db'}"
     settings = make_settings(url, folder, inference_url=inference_url, **(times | changes))
     platform = Platform.open(settings)
@@ -102,9 +113,9 @@ def start_served(template: Path, folder: Path, worker: bool = True, **changes: A
         "topics": text_model(folder / "topics", task=True, seed=1),
         "writes": language_model(folder / "writes", "next_token"),
     }
-    models = {name: registered.model(platform, project, made, name) for name, made in folders.items()}
+    models = {name: _model(platform, project, made, name) for name, made in folders.items()}
     api, url = start_server(settings, folder / "api.log")
-    role = start_role(url, inference_url, folder)
+    serving = start_role(url, inference_url, folder) if role else None
     with httpx2.Client(base_url=url, timeout=30) as plain:
         made = Served(url, key, stranger, platform, project, folder, models, Worker(plain))  # type: ignore[arg-type]
         if worker:
@@ -112,7 +123,8 @@ def start_served(template: Path, folder: Path, worker: bool = True, **changes: A
         yield made
         for client in made.opened:
             client.close()
-    stop_role(role)
+    if serving is not None:
+        stop_role(serving)
     for process in [*made.started, api]:
         if process.poll() is None:
             process.terminate()
