@@ -187,7 +187,7 @@ def test_a_batch_waits_is_cancelled_and_stays_so(served: Served) -> None:
 def test_a_running_batch_tells_how_far_it_is_and_is_cancelling_until_let_go(served: Served) -> None:
     client = served.openai()
     made = create(served, line("a", served.models["text"]), extra_body=GPU)
-    ticket = served.door.claim(made.id)
+    ticket = served.door.claim(made.id, "gpu")
     assert ticket is not None and [each["role"] for each in ticket["inputs"]] == ["model", "upload"]
     assert client.batches.retrieve(made.id).status == "validating"
     stage = {"time": 0.0, "type": "stage"}
@@ -211,7 +211,7 @@ def test_a_running_batch_tells_how_far_it_is_and_is_cancelling_until_let_go(serv
 def test_a_batch_that_did_not_end_in_its_window_is_expired(served: Served) -> None:
     client = served.openai()
     waiting, running = (create(served, line("a", served.models["text"]), extra_body=GPU) for _ in range(2))
-    ticket = served.door.claim(running.id)
+    ticket = served.door.claim(running.id, "gpu")
     assert ticket is not None and expiry.sweep(served.platform) == 0
     with session_scope(served.platform) as session:
         for made in (waiting, running):

@@ -129,4 +129,4 @@ def test_tokens_of_another_vocabulary_are_told_apart(served: Served) -> None:
     """What LangChain sends unless it is told not to: ids of OpenAI's own tokenizer."""
     with pytest.raises(openai.UnprocessableEntityError) as caught:
         served.openai().embeddings.create(model=served.models["text"], input=[[15339, 1917]])
-    assert "token" in caught.value.message and "send text" in caught.value.message
+    assert "own tokenizer" in caught.value.message and "send text" in caught.value.message
