@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: help setup demo serve test test-faults test-browser soak check docs fuzz bench bench-api bench-gpu clean
+.PHONY: help setup demo serve test test-clients test-faults test-browser soak check docs fuzz bench bench-api bench-gpu clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -19,6 +19,9 @@ serve: $(VENV)/.demo  ## the whole platform on embedded defaults, data in ./data
 
 test: $(VENV)/.dev  ## every test; real PostgreSQL, Redis, HTTP and subprocesses
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not faults and not browser"
+
+test-clients: $(VENV)/.clients  ## the official openai client, LangChain and LlamaIndex against real servers
+	GROUNDWORK_TEST_CLIENTS=required OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/clients
 
 test-faults: $(VENV)/.dev  ## every fault of docs/faults.md, on SQLite and on PostgreSQL + Redis
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/faults $$($(BIN)/python -m tests.faults.table)
@@ -60,6 +63,10 @@ $(VENV)/bin/python:
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(VENV)/.dev $(VENV)/.demo $(VENV)/.docs
+
+$(VENV)/.clients: pyproject.toml constraints.txt | $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,clients]'
+	@touch $(VENV)/.clients
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'

@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from app import failures, health, reaper
 from app.auth import routes as auth
 from app.auth.limiter import Limiter
+from app.batches import routes as batches
 from app.catalogue import routes as catalogue
 from app.datasets import routes as datasets
 from app.deps import Places
@@ -67,7 +68,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestEdge)
     failures.install(app)
     # Those first that are asked for most.
-    for routes in (jobs, internal, health, inference, datasets, search, models, fine_tuning, auth, webhooks, catalogue):
+    often = (jobs, internal, health, inference, datasets, search)
+    for routes in (*often, models, fine_tuning, batches, auth, webhooks, catalogue):
         add_routes(app, routes.router)
     app.include_router(web.router)
     return app

@@ -27,6 +27,7 @@ TAGS = [
     {"name": "uploads", "description": "Large files in parts that survive a broken connection."},
     {"name": "jobs", "description": "Pretrain, fine-tune, watch, pause, resume, cancel."},
     {"name": "fine_tuning", "description": "The same trainings through doors shaped like the OpenAI API."},
+    {"name": "batches", "description": "Files of requests, answered by jobs; doors shaped like the OpenAI API."},
     {"name": "models", "description": "Trained networks: their lineage, their files, their download."},
     {"name": "inference", "description": "Embeddings and predictions from a trained model."},
     {"name": "catalogue", "description": "Objectives, backbones and tasks with their schemas and defaults."},

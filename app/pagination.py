@@ -46,6 +46,18 @@ async def _page(
 PageDep = Annotated[Page, Depends(_page)]
 
 
+async def _first(
+    limit: Annotated[int | None, Query(ge=1, le=100, description="1 to 100; up to 1,000 where it is left out")] = None,
+    after: Annotated[str | None, Query(max_length=64, description="id of the last item of the page before")] = None,
+    order: Annotated[Literal["asc", "desc"], Query(description="`desc`: newest first")] = "desc",
+) -> Page:
+    return Page(1000 if limit is None else limit, after, order)
+
+
+LargePageDep = Annotated[Page, Depends(_first)]
+"""Of a list that OpenAI's clients take for whole: they ask for no second page."""
+
+
 def paginate(
     session: Session,
     query: Select[Any],

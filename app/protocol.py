@@ -1,15 +1,12 @@
 """What a request must look like before a route sees it: media types, size, and JSON read strictly (B1–B9).
 
-The standard reader takes NaN, `1e400`, duplicate keys and integers no column can hold. Here each is refused, and named.
+JSON itself is read by `ssl_core.requests.strict_json`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from email.message import Message
 from typing import Any
 
@@ -17,26 +14,12 @@ from fastapi import Request
 
 from app.errors import ApiError, NotAcceptable, RequestTimeout, TooLarge, Unprocessable, UnsupportedMedia
 from app.threads import in_thread
+from ssl_core.errors import SpecError
+from ssl_core.requests import strict_json
 
-MAX_INTEGER = 2**63 - 1
 BODY_SECONDS = 60.0
 """For a whole body that is held in memory; files are streamed, and may take their time."""
 _LARGE = 1 << 18  # bytes of JSON that are parsed in a thread, off the event loop
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_WORDS = {
-    "not_finite": "is not a finite number; NaN, Infinity and numbers beyond 1.8e308 are not allowed.",
-    "out_of_range": f"is out of range; integers go from {-MAX_INTEGER - 1} to {MAX_INTEGER}.",
-    "duplicate_key": "is given twice in one object.",
-    "invalid_character": "holds a NUL character or half a surrogate pair, which no text may hold.",
-}
-
-
-@dataclass(frozen=True)
-class _Refused:
-    """Stands in the parsed tree where a value was refused, so that its path can be told."""
-
-    code: str
-    key: str | None = None
 
 
 async def read_json(request: Request, limit: int, required: bool) -> tuple[bytes, Any]:
@@ -83,67 +66,12 @@ async def _joined(request: Request, limit: int, refusal: TooLarge) -> bytes:
 
 def parse_json(raw: bytes) -> Any:
     """The value of a JSON text; raises 400 `malformed_json`, or 422 naming the field that cannot be taken."""
-    refused: list[_Refused] = []
-
-    def refuse(code: str, key: str | None = None) -> _Refused:
-        refused.append(_Refused(code, key))
-        return refused[-1]
-
     try:
-        value = json.loads(raw.decode("utf-8"), **_hooks(refuse))
-    except UnicodeDecodeError:
-        raise ApiError("malformed_json", "The body is not UTF-8.") from None
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise ApiError("malformed_json", f"The body is not valid JSON: {error.msg} at {where}.") from None
-    except RecursionError:
-        raise ApiError("malformed_json", "The body is nested too deeply.") from None
-    # Half a surrogate pair or a NUL can only come in as an escape; raw ones are not valid UTF-8 or JSON.
-    if refused or b"\\u" in raw:
-        _raise_at_path(value, [])
-    return value
-
-
-def _hooks(refuse: Callable[..., _Refused]) -> dict[str, Any]:
-    def integer(text: str) -> int | _Refused:
-        value = int(text) if len(text) <= 20 else MAX_INTEGER + 1
-        return value if -MAX_INTEGER - 1 <= value <= MAX_INTEGER else refuse("out_of_range")
-
-    def number(text: str) -> float | _Refused:
-        value = float(text)
-        return value if abs(value) != float("inf") else refuse("not_finite")
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(items)
-        if len(value) != len(items):
-            names = [name for name, _ in items]
-            twice = next(name for name in names if names.count(name) > 1)
-            value[twice] = refuse("duplicate_key")
-        return value
-
-    def constant(_text: str) -> _Refused:
-        return refuse("not_finite")
-
-    return {"parse_int": integer, "parse_float": number, "parse_constant": constant, "object_pairs_hook": pairs}
-
-
-def _raise_at_path(value: Any, path: list[str]) -> None:
-    if isinstance(value, _Refused):
-        _refuse(value.code, path)
-    elif isinstance(value, str) and ("\0" in value or _SURROGATE.search(value)):
-        _refuse("invalid_character", path)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            _raise_at_path(key, path)
-            _raise_at_path(inner, [*path, key])
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            _raise_at_path(inner, [*path, str(index)])
-
-
-def _refuse(code: str, path: list[str]) -> None:
-    param = ".".join(path) or None
-    raise Unprocessable(code, f"{f'`{param}`' if param else 'A value in the body'} {_WORDS[code]}", param)
+        return strict_json.parse(raw)
+    except SpecError as error:
+        if error.code == strict_json.MALFORMED:
+            raise ApiError(error.code, error.message) from None
+        raise Unprocessable(error.code, error.message, error.param) from None
 
 
 def _check_encoding(request: Request) -> None:

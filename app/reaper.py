@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from app import garbage
+from app.batches import expiry as batches
 from app.datasets import expiry
 from app.jobs import limits, parts, sweeps, wakeups
 from app.jobs.limits import Limits
@@ -193,6 +194,7 @@ class Background:
             self._guarded(lambda: expiry.sweep(self._platform))
             if time.monotonic() >= looked_at:
                 self._guarded(lambda: imports.sweep(self._platform))
+                self._guarded(lambda: batches.sweep(self._platform))
                 looked_at = time.monotonic() + imports.SWEEP_SECONDS
             if time.monotonic() - collected_at > COLLECT_SECONDS:
                 collected_at = time.monotonic()

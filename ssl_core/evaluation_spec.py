@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ssl_core.requests.lines import Endpoint
 from ssl_core.spec_fields import AllowLeakage, Budget, DatasetId, Metadata, ModelId, Resources
 from ssl_core.tasks import AnyTask
 from ssl_core.values import Value
@@ -79,6 +80,17 @@ class EmbedSpec(Value):
     index_from: int = Field(
         default=50_000, ge=1000, le=10**9, description="rows from which an approximate index is made for the search"
     )
+    metadata: Metadata = Field(default_factory=dict, max_length=16)
+    resources: Resources = Resources()
+
+
+class BatchSpec(Value):
+    """Internal: answer every request of an uploaded file. Made by `POST /v1/batches`."""
+
+    type: Literal["batch"] = "batch"
+    file: DatasetId
+    endpoint: Endpoint
+    model: ModelId | None = Field(description="that every line names; None: the first line names none that there is")
     metadata: Metadata = Field(default_factory=dict, max_length=16)
     resources: Resources = Resources()
 

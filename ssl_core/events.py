@@ -13,8 +13,9 @@ from ssl_core.values import Value
 
 MAX_LINE_BYTES = 64 * 1024
 Stage = Literal[
-    "preparing", "training", "evaluating", "exporting", "ingesting", "importing", "predicting", "embedding", "indexing"
-]
+    "preparing", "training", "evaluating", "exporting", "ingesting", "importing", "predicting", "embedding", "indexing",
+    "validating", "finalizing",
+]  # fmt: skip
 Step = Annotated[int, Field(ge=0, lt=2**40)]
 SeriesName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_./@-]+$")]
 # JSON has no NaN: a series point that is not finite travels as its name, and stays visible (B34).
@@ -61,6 +62,9 @@ class MessageEvent(_Event):
     code: str = Field(max_length=64)
     message: str = Field(max_length=4000)
     step: Step | None = None
+    line: Step | None = None
+    """Of a file of requests, counted from 1."""
+    param: str | None = Field(default=None, max_length=200)
 
 
 class SampleEvent(_Event):

@@ -28,6 +28,7 @@ from ssl_core.machine import keep_freed_memory
 from ssl_core.run_context import FileContext
 from ssl_core.spec import (
     BaselineSpec,
+    BatchSpec,
     EmbedSpec,
     EvaluateSpec,
     ExportSpec,
@@ -74,7 +75,11 @@ def execute(order: RunOrder, context: RunContext) -> dict[str, Any]:
 
         context.emit("stage", stage="ingesting")
         return {"status": "succeeded", "metrics": {}, "summary": ingest.run(order, context)}
-    # Only from here on: an ingest has no need of torch, whose import takes seconds.
+    if isinstance(spec, BatchSpec):
+        from ssl_core.requests import run as batch
+
+        return batch.run(order, spec, context)
+    # Only from here on: an ingest, and a batch that cannot be used, have no need of torch, whose import takes seconds.
     import torch
 
     if order.threads is not None:

@@ -14,6 +14,7 @@ from ssl_core.backbones import EncoderSpec, named_backbone
 from ssl_core.errors import SpecError
 from ssl_core.evaluation_spec import (
     BaselineSpec,
+    BatchSpec,
     EmbedSpec,
     EvaluateSpec,
     LabelEfficiencySpec,
@@ -36,10 +37,10 @@ from ssl_core.tasks import AnyTask
 from ssl_core.values import Value
 
 __all__ = [
-    "JOB_SPEC", "AnySpec", "BaselineSpec", "Budget", "DatasetFacts", "DatasetId", "EmbedSpec", "EvaluateSpec",
-    "ExportSpec", "FinetuneSpec", "HubModel", "ImportSpec", "IngestSpec", "JobSpec", "LabelEfficiencySpec",
-    "Metadata", "ModelFacts", "ModelId", "OptimizerSpec", "PredictSpec", "PretrainSpec", "ProbeSpec", "ReportSpec",
-    "Resources", "RunOrder", "TrainPlan", "TrainSpec", "Training", "UserJobSpec",
+    "JOB_SPEC", "AnySpec", "BaselineSpec", "BatchSpec", "Budget", "DatasetFacts", "DatasetId", "EmbedSpec",
+    "EvaluateSpec", "ExportSpec", "FinetuneSpec", "HubModel", "ImportSpec", "IngestSpec", "JobSpec",
+    "LabelEfficiencySpec", "Metadata", "ModelFacts", "ModelId", "OptimizerSpec", "PredictSpec", "PretrainSpec",
+    "ProbeSpec", "ReportSpec", "Resources", "RunOrder", "TrainPlan", "TrainSpec", "Training", "UserJobSpec",
 ]  # fmt: skip
 
 
@@ -185,6 +186,7 @@ AnySpec = (
     | EvaluateSpec
     | PredictSpec
     | EmbedSpec
+    | BatchSpec
     | LabelEfficiencySpec
     | BaselineSpec
     | ReportSpec

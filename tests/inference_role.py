@@ -41,7 +41,7 @@ def start_role(api_url: str, url: str, folder: Path, **settings: Any) -> subproc
             stderr=log,
             preexec_fn=die_with_parent,
         )
-    wait_for(lambda: _answers(url), 60)
+    wait_for(lambda: _answers(url), 120)
     return process
 
 

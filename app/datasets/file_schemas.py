@@ -1,4 +1,4 @@
-"""API shapes of the OpenAI-shaped doors. A file is a dataset under another name: the same id, the same bytes."""
+"""API shapes of the OpenAI-shaped doors. A file is a dataset under another name, or one that is kept as it is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ _UPLOAD: dict[str, Any] = {
     "expires_at": 1767312000, "filename": "posts.jsonl", "mime_type": "application/jsonl", "purpose": "fine-tune",
     "sha256": None, "status": "pending", "received_bytes": 8_388_608, "file": None,
 }  # fmt: skip
-_STATUS: dict[str, Literal["uploaded", "processed", "error"]] = {"ready": "processed", "invalid": "error"}
+_STATUS: dict[str, Literal["uploaded", "processed", "error"]] = {
+    "ready": "processed", "kept": "processed", "invalid": "error",
+}  # fmt: skip
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 PartId = Annotated[str, Field(max_length=64)]
@@ -41,7 +43,7 @@ class FileObject(BaseModel):
     bytes: int
     created_at: int
     filename: str
-    purpose: Purpose | Literal["fine-tune-results"]
+    purpose: Purpose | Literal["batch_output", "fine-tune-results"]
     status: Literal["uploaded", "processed", "error"] = Field(description="`processed` once the dataset is ready")
     status_details: str | None = Field(description="why it is in error")
     expires_at: int | None = None

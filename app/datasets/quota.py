@@ -71,6 +71,14 @@ def add_dataset(session: Session, settings: Settings, project_id: str) -> None:
     session.flush()
 
 
+def charge_file(session: Session, project_id: str, size: int) -> None:
+    """Count one more file without asking: a job has made it."""
+    account = _lock(session, project_id)
+    account.datasets += 1
+    account.used_bytes += size
+    session.flush()
+
+
 def drop_dataset(session: Session, project_id: str, size: int) -> None:
     """Count one dataset fewer, and the bytes that go with it."""
     account = _lock(session, project_id)

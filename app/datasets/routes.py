@@ -73,7 +73,7 @@ def delete_dataset(
     """Delete a dataset and its bytes. 409 `in_use` while an unfinished job reads it; its own ingest is cancelled.
 
     Models whose jobs read it stay, and are named in the reply."""
-    saw = removal.delete_dataset(session, settings, store, key.project_id, dataset_id)
+    saw = removal.delete(session, settings, store, service.get(session, key.project_id, dataset_id))
     return DatasetDeleted(id=dataset_id, models=saw)
 
 

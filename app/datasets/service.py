@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session, undefer
 
-from app.datasets import quota
+from app.datasets import plain, quota
 from app.datasets.tables import Dataset, DatasetFile, UploadPart
 from app.db import now_ms
 from app.errors import Conflict, NotFound, Unprocessable
@@ -69,20 +69,25 @@ def clean_filename(sent: str) -> str:
 def create(session: Session, settings: Settings, project_id: str, new: NewDataset) -> Dataset:
     """The row and its ingest job, in one transaction. The bytes are counted by the caller's hold until then.
 
+    A file of a purpose of `plain.SENT` is kept as it is, without a job.
+
     Raises:
         Forbidden: 403 `quota_exceeded`, too many datasets.
         TooLarge: 413 `quota_exceeded`, too many bytes.
     """
+    plain.check_size(new.purpose, new.stored.size, "file")
     quota.add_dataset(session, settings, project_id)
     quota.take(session, settings, project_id, new.stored.size)
     row = Dataset(
         id=new.id, project_id=project_id, created_ms=now_ms(session), name=new.name or new.filename,
         filename=new.filename, purpose=new.purpose, meta=new.metadata, columns=new.columns, modality=new.modality,
         bytes=new.stored.size, stored_bytes=new.stored.size, sha256=new.stored.sha256, key=new.stored.key,
-        status="uploaded",
+        status=plain.KEPT if new.purpose in plain.SENT else "uploaded",
     )  # fmt: skip
     session.add(row)
     session.flush()
+    if row.status == plain.KEPT:
+        return row
     spec = IngestSpec(dataset=row.id, modality=row.modality, filename=row.filename, columns=row.columns)
     read = [jobs.InputRef("upload", row.id, row.sha256)]
     row.job_id = jobs.enqueue(session, project_id=project_id, spec=spec, inputs=read).id
@@ -92,7 +97,7 @@ def create(session: Session, settings: Settings, project_id: str, new: NewDatase
 
 def of_project(project_id: str) -> Select[Dataset]:
     """The one place where datasets are scoped to their project (R25)."""
-    return select(Dataset).where(Dataset.project_id == project_id)
+    return plain.of_project(project_id).where(Dataset.status != plain.KEPT)
 
 
 def listed(project_id: str, status: Status | None, modality: str | None) -> Select[Dataset]:
@@ -101,12 +106,6 @@ def listed(project_id: str, status: Status | None, modality: str | None) -> Sele
     if status is not None:
         query = query.where(Dataset.status == status)
     return query if modality is None else query.where(Dataset.modality == modality)
-
-
-def of_purpose(project_id: str, purpose: Purpose | None) -> Select[Dataset]:
-    """The project's datasets as the files door lists them."""
-    query = of_project(project_id)
-    return query if purpose is None else query.where(Dataset.purpose == purpose)
 
 
 def get(session: Session, project_id: str, dataset_id: str) -> Dataset:
@@ -256,8 +255,8 @@ def digest_of(files: Sequence[StoredFile]) -> str:
 
 
 def lock(session: Session, project_id: str, dataset_id: str) -> Dataset:
-    """The row, locked against jobs that would start to use it. Raises NotFound."""
-    get(session, project_id, dataset_id)
+    """The row, of whatever purpose, locked against jobs that would start to use it. Raises NotFound."""
+    plain.get(session, project_id, dataset_id)
     row = _locked(session, dataset_id)
     if row is None:
         raise NotFound("dataset", dataset_id)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
-from app.datasets import quota, service
+from app.datasets import plain, quota, service
 from app.datasets.file_schemas import UploadComplete, UploadCreate
 from app.datasets.tables import Dataset, Upload, UploadPart
 from app.db import after_commit, now_ms
@@ -58,6 +58,7 @@ def create(session: Session, settings: Settings, project_id: str, body: UploadCr
         raise Unprocessable("empty", "The file is empty; `bytes` must be at least 1.", "bytes")
     if body.bytes > settings.max_upload_bytes:
         raise TooLarge("too_large", f"The file is larger than the {settings.max_upload_bytes} bytes allowed.", "bytes")
+    plain.check_size(body.purpose, body.bytes, "bytes")
     quota.take(session, settings, project_id, body.bytes)
     now = now_ms(session)
     row = Upload(

@@ -2,95 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
-from ssl_core.modalities import MODALITIES
-from ssl_core.modalities.base import Column
-from ssl_core.sampling import Sampling
+from ssl_core.requests.shapes import EmbeddingRequest, PredictionRequest
 
-MAX_INPUTS = 2048
-MAX_CHARACTERS = 1_000_000
-MAX_TOKENS = 100_000
-
-_TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "maxItems": MAX_TOKENS}
-_TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_CHARACTERS}
-
-
-def _object(**properties: Any) -> dict[str, Any]:
-    """A closed object whose every field is required."""
-    closed = {"additionalProperties": False, "required": list(properties)}
-    return {"type": "object", "properties": properties, **closed}
-
-
-def _content(column: Column) -> dict[str, Any]:
-    """A string, or a file as a data URI."""
-    if not column.media:
-        return _TEXT
-    return {"type": "string", "description": f"`data:{column.media[0]};base64,…`; types: {', '.join(column.media)}"}
-
-
-ITEM = {
-    "anyOf": [
-        _TEXT,
-        _TOKENS,
-        *(_object(**{name: _content(column) for name, column in one.columns.items()}) for one in MODALITIES.values()),
-        _object(dataset={"type": "string", "description": "a ready dataset"}, row={"type": "integer", "minimum": 0}),
-    ]
-}
-_SEVERAL = {"type": "array", "items": ITEM, "minItems": 1, "maxItems": MAX_INPUTS}
-# Read by hand in `items.py`: a union's own error would name every shape that did not fit instead of the item at fault.
-Inputs = Annotated[
-    Any,
-    WithJsonSchema(
-        {
-            "anyOf": [*ITEM["anyOf"], _SEVERAL],
-            "description": "a string, a list of token ids, an item, or a list of up to 2,048 of these. "
-            "A list of integers is one input of tokens. A text longer than the model reads is cut; `usage` counts "
-            "the tokens that were read.",
-        }
-    ),
-]
-ModelId = Annotated[str, Field(min_length=1, max_length=64, description="id of a model", examples=["mdl_01jd3w9qz2"])]
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class EmbeddingRequest(_Request):
-    """What to embed, with which model."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model": "mdl_01jd3w9qz2", "input": ["first text", {"text": "second text"}]}]}
-    )
-
-    model: ModelId
-    input: Inputs
-    encoding_format: Literal["float", "base64"] = Field(
-        default="float", description="`base64`: little-endian float32, a quarter of the bytes"
-    )
-    dimensions: int | None = Field(
-        default=None, ge=1, le=65_536, description="keep the first so many numbers and give the vector length 1 again"
-    )
-    pooling: Literal["mean", "cls", "max"] = Field(
-        default="mean", description="over the tokens or patches; `cls`: the first token, where the model has tokens"
-    )
-    user: str | None = Field(default=None, max_length=512, description="accepted for OpenAI clients, not used")
-
-
-class PredictionRequest(_Request):
-    """What to predict, with which fine-tuned model; or what to write, with which language model."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model": "mdl_01jd3w9qz2", "input": ["who won the match?"]}]}
-    )
-
-    model: ModelId
-    input: Inputs
-    sampling: Sampling | None = Field(default=None, description="how a model pretrained on next tokens goes on")
-    seed: int = Field(default=0, ge=0, lt=2**31, description="of what is drawn; input n draws with seed + n")
+__all__ = ["Embedding", "EmbeddingList", "EmbeddingRequest", "Prediction", "PredictionList", "PredictionRequest"]
 
 
 class Usage(BaseModel):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import array
 import base64
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +18,7 @@ from app.jobs.states import LIVE
 from app.models import service as models
 from app.platform import Platform, read_scope
 from ssl_core.objectives import OBJECTIVES
+from ssl_core.requests.replies import embedding_body, prediction_body
 
 
 @dataclass(frozen=True)
@@ -64,17 +63,13 @@ def prediction_order(platform: Platform, project_id: str, request: PredictionReq
 def embedding_reply(request: EmbeddingRequest, answer: dict[str, Any]) -> bytes:
     """The OpenAI shape as JSON."""
     raw = base64.b64decode(answer["vectors"])
-    width = 4 * answer["dim"]
-    pieces = [raw[at : at + width] for at in range(0, len(raw), width)]
-    encode = _base64 if request.encoding_format == "base64" else _floats
-    data = [{"object": "embedding", "index": at, "embedding": encode(piece)} for at, piece in enumerate(pieces)]
-    return to_json({"object": "list", "data": data, "model": request.model, "usage": _usage(answer)})
+    body = embedding_body(request.model, raw, answer["dim"], request.encoding_format, answer["tokens"])
+    return to_json(body)
 
 
 def prediction_reply(request: PredictionRequest, answer: dict[str, Any]) -> bytes:
     """One prediction for each input as JSON."""
-    data = [{"object": "prediction", "index": at, **one} for at, one in enumerate(answer["answers"])]
-    return to_json({"object": "list", "data": data, "model": request.model, "usage": _usage(answer)})
+    return to_json(prediction_body(request.model, answer["answers"], answer["tokens"]))
 
 
 def _look_up(platform: Platform, project_id: str, model_id: str, items: list[Item]) -> Known:
@@ -117,17 +112,3 @@ def _read(platform: Platform, known: Known, ref: RowRef, modality: str) -> dict[
         raise Unprocessable("wrong_modality", words, ref.param)
     return read_row(platform.store, files, found, ref.row, ref.param)
 
-
-def _usage(answer: dict[str, Any]) -> dict[str, int]:
-    return {"prompt_tokens": answer["tokens"], "total_tokens": answer["tokens"]}
-
-
-def _base64(piece: bytes) -> str:
-    return base64.b64encode(piece).decode()
-
-
-def _floats(piece: bytes) -> list[float]:
-    numbers = array.array("f", piece)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tolist()

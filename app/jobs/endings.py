@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.datasets import plain
 from app.datasets import service as datasets
 from app.jobs.states import Status
 from app.jobs.tables import Job, JobInput
@@ -17,6 +18,8 @@ from app.models import service as models
 from app.models.service import StoredFile
 from app.webhooks import service as webhooks
 
+EXPIRED = "batch_expired"
+"""Code of the error of a batch that did not end within its window."""
 _MEASURED = ("evaluate", "predict", "embed", "baseline", "report")
 """Jobs whose result is numbers and files to download, not a model."""
 
@@ -39,6 +42,8 @@ def deliver(
         spec = job.resolved_spec
         models.add_export(session, spec["model"], spec["format"], files)
         return {"model": spec["model"], "format": spec["format"], "metrics": metrics}
+    if job.type == "batch":
+        return {"metrics": metrics, **_outputs(session, job, files)}
     if job.type in _MEASURED or job.resolved_spec.get("keep_model") is False:
         return {"metrics": metrics, "files": sorted(file["path"] for file in files if file["path"] != "manifest.json")}
     inputs = session.scalars(select(JobInput).where(JobInput.job_id == job.id).order_by(JobInput.role))
@@ -55,6 +60,18 @@ def deliver(
     return {"model": model, "metrics": metrics}
 
 
+def _outputs(session: Session, job: Job, files: list[StoredFile]) -> dict[str, str | None]:
+    """What a batch has written becomes files of the project."""
+    named = {"output.jsonl": "output_file", "errors.jsonl": "error_file"}
+    made = [file for file in files if file["path"] in named]
+    about = [
+        plain.Output(f"{job.id}_{file['path']}", file["key"], file["size"], file["sha256"]) for file in made
+    ]  # fmt: skip
+    ids = plain.keep(session, job.project_id, "batch_output", about)
+    found = {named[file["path"]]: id for file, id in zip(made, ids, strict=True)}
+    return {name: found.get(name) for name in named.values()}
+
+
 def settle(session: Session, job: Job) -> None:
     """The job has ended."""
     if job.type != "ingest" and job.parent_id is None:
@@ -64,11 +81,20 @@ def settle(session: Session, job: Job) -> None:
         datasets.fail_ingest(session, job.resolved_spec["dataset"], error)
 
 
+def batch_status(status: str, error: dict[str, Any] | None) -> str:
+    """How a batch that has ended is called at OpenAI's door: `completed`, `failed`, `expired` or `cancelled`."""
+    if status == Status.FAILED and error is not None and error.get("code") == EXPIRED:
+        return "expired"
+    return "completed" if status == Status.SUCCEEDED else status
+
+
 def _tell(session: Session, job: Job) -> None:
     """Jobs that the platform made for itself, ingests and parts of others, are told of by what they are for."""
     webhooks.publish(session, job.project_id, f"job.{job.status}", {"id": job.id})
     if job.type in webhooks.TRAINING:
         webhooks.publish(session, job.project_id, f"fine_tuning.job.{job.status}", {"id": job.id})
+    if job.type == "batch":
+        webhooks.publish(session, job.project_id, f"batch.{batch_status(job.status, job.error)}", {"id": job.id})
 
 
 def _name(job: Job) -> str:

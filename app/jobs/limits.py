@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from app.settings import Settings
 
 MAX_BACKOFF_MS = 600_000
+BATCH_MS = 24 * 3_600_000
+"""The window of a batch, from its creation."""
 
 
 @dataclass(frozen=True)

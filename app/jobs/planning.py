@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
+from app.datasets import plain
 from app.datasets import service as datasets
 from app.errors import NotFound, Unprocessable
 from app.jobs import service
@@ -20,7 +21,16 @@ from ssl_core.backbones import FAMILIES
 from ssl_core.errors import SpecError
 from ssl_core.modalities import MODALITIES
 from ssl_core.recipes import resolve
-from ssl_core.spec import DatasetFacts, EmbedSpec, EvaluateSpec, FinetuneSpec, PredictSpec, PretrainSpec, TargetFacts
+from ssl_core.spec import (
+    BatchSpec,
+    DatasetFacts,
+    EmbedSpec,
+    EvaluateSpec,
+    FinetuneSpec,
+    PredictSpec,
+    PretrainSpec,
+    TargetFacts,
+)
 from ssl_core.tasks import AnyTask, Task
 from ssl_core.tasks.classification import Classification
 
@@ -200,6 +210,16 @@ def _reads_a_part(session: Session, project_id: str, dataset: str, modality: str
     """Whether the model embeds items that have some of its columns only, such as these."""
     reader, facts = MODALITIES[modality], datasets.facts(session, project_id, dataset, "dataset")
     return reader.partial and MODALITIES[facts.modality].columns.keys() <= reader.columns.keys()
+
+
+def batch_inputs(session: Session, project_id: str, spec: BatchSpec) -> list[InputRef]:
+    """A file of requests, and the model that its first line names; None of it is looked into here."""
+    file = plain.of_requests(session, project_id, spec.file, "input_file_id")
+    inputs = [InputRef("upload", file.id, file.sha256)]
+    if spec.model is not None:
+        models.facts(session, project_id, spec.model, "model")
+        inputs.append(InputRef("model", spec.model, models.digest_and_files(session, spec.model)[0]))
+    return inputs
 
 
 def _check_modality(session: Session, project_id: str, dataset: str, modality: str) -> DatasetFacts:

@@ -19,7 +19,7 @@ LOG_PIECE = 256 * 1024
 _MOST_EMBEDDINGS = 200
 _REVISION = select(Job.revision).where(Job.project_id == bindparam("project_id"), Job.id == bindparam("job_id"))
 JobType = Literal[
-    "pretrain", "finetune", "evaluate", "predict", "embed", "label_efficiency", "baseline", "report", "ingest",
+    "pretrain", "finetune", "evaluate", "predict", "embed", "batch", "label_efficiency", "baseline", "report", "ingest",
     "import", "export",
 ]  # fmt: skip
 

@@ -85,7 +85,8 @@ def _take(session: Session, job: Job, attempt: Attempt, events: Sequence[Event])
 
 def _entry(event: Event) -> journal.Entry | None:
     if isinstance(event, MessageEvent):
-        data: dict[str, Any] = {} if event.step is None else {"step": event.step}
+        about = {"step": event.step, "line": event.line, "param": event.param}
+        data: dict[str, Any] = {name: value for name, value in about.items() if value is not None}
         return journal.Entry("message", event.code, event.message, event.level, data)
     if isinstance(event, StageEvent):
         return journal.Entry("message", "stage", f"Stage: {event.stage}.", data={"stage": event.stage})

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
@@ -114,6 +114,11 @@ def live_count(session: Session, project_id: str, most: int) -> int:
 def digest_of(body: dict[str, Any]) -> str:
     """sha256 of the canonical JSON: two bodies with the same meaning have the same digest."""
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def disown(session: Session, keys: Sequence[str]) -> None:
+    """These objects of the store go: no job's result names them any longer."""
+    session.execute(delete(AttemptFile).where(AttemptFile.key.in_(keys)))
 
 
 def owned(session: Session, keys: Sequence[str]) -> set[str]:

@@ -18,9 +18,9 @@ from app.jobs.tables import Job
 from app.models import service as models
 from app.settings import Settings
 from ssl_core.recipes import Estimate, estimate
-from ssl_core.spec import EmbedSpec, EvaluateSpec, ExportSpec, LabelEfficiencySpec, PredictSpec
+from ssl_core.spec import BatchSpec, EmbedSpec, EvaluateSpec, ExportSpec, LabelEfficiencySpec, PredictSpec
 
-UserSpec = TrainedSpec | EvaluateSpec | PredictSpec | EmbedSpec | LabelEfficiencySpec | ExportSpec
+UserSpec = TrainedSpec | EvaluateSpec | PredictSpec | EmbedSpec | BatchSpec | LabelEfficiencySpec | ExportSpec
 
 _LARGE, _COUNTED_SECONDS, _MOST_PROJECTS = 10_000, 5.0, 10_000
 _far_below: dict[str, float] = {}
@@ -66,6 +66,9 @@ def create(session: Session, settings: Settings, project_id: str, spec: UserSpec
         return service.enqueue(session, project_id=project_id, spec=spec, inputs=inputs, sent=sent.body)
     if isinstance(spec, PredictSpec | EmbedSpec):
         inputs = planning.row_inputs(session, project_id, spec)
+        return service.enqueue(session, project_id=project_id, spec=spec, inputs=inputs, sent=sent.body)
+    if isinstance(spec, BatchSpec):
+        inputs = planning.batch_inputs(session, project_id, spec)
         return service.enqueue(session, project_id=project_id, spec=spec, inputs=inputs, sent=sent.body)
     resolved = planning.plan(session, project_id, spec, settings.cpu_precision)
     return service.enqueue(session, project_id=project_id, spec=resolved.spec, inputs=resolved.inputs, sent=sent.body)

@@ -12,13 +12,14 @@ from typing import NamedTuple
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from app.jobs import label_efficiency, parts, transitions
+from app.jobs import endings, label_efficiency, parts, transitions
 from app.jobs.clock import now
-from app.jobs.limits import Limits
+from app.jobs.limits import BATCH_MS, Limits
 from app.jobs.states import HELD, TERMINAL, Status
 from app.jobs.tables import PARTS, Job, Outbox
 
 BATCH = 200
+_EXPIRES = (Status.QUEUED, Status.RUNNING)
 
 
 class Ring(NamedTuple):
@@ -61,6 +62,23 @@ def overdue(session: Session, limits: Limits) -> list[str]:
     grace = select(Job.id).where(Job.status == Status.CANCELLING, Job.grace_expires <= at).limit(BATCH)
     waited = select(Job.id).where(Job.status == Status.QUEUED, Job.available_at <= at - limits.max_wait_ms).limit(BATCH)
     return sorted({id for query in (held, grace, waited) for id in session.scalars(query)})
+
+
+def late_batches(session: Session) -> list[str]:
+    """Batches that are past their window; one that its owner has paused waits for its owner."""
+    late = (Job.type == "batch", Job.created_at <= now(session) - BATCH_MS)
+    return list(session.scalars(select(Job.id).where(Job.status.in_(_EXPIRES), *late).limit(BATCH)))
+
+
+def expire_batch(session: Session, job_id: str) -> None:
+    """Look again under the lock, and end the batch if it still goes on. Its worker is told at its next call."""
+    job = transitions.lock(session, job_id)
+    if job is None or job.status not in _EXPIRES:
+        return
+    message = f"The batch did not end within {BATCH_MS // 3_600_000} hours."
+    error = {"class": "infra", "code": endings.EXPIRED, "message": message, "param": None}
+    end = transitions.fail_queued if job.status == Status.QUEUED else transitions.fail
+    end(session, job, error)
 
 
 def revisions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.auth.audit import audited
 from app.db import after_commit
-from app.deps import PageDep, PlatformDep, ReadKey, ReadSessionDep, SessionDep, StoreDep, WriteKey
+from app.deps import PlatformDep, ReadKey, ReadSessionDep, SessionDep, StoreDep, WriteKey
 from app.downloads import Download, file_response
 from app.edge import api_router, streamed
 from app.errors import Conflict
@@ -31,7 +31,7 @@ from app.models.schemas import (
     as_object,
 )
 from app.models.tables import Model
-from app.pagination import paginate
+from app.pagination import LargePageDep, paginate
 from app.storage import Store
 from app.threads import in_thread
 
@@ -57,8 +57,8 @@ async def import_model(request: Request, key: WriteKey, platform: PlatformDep) -
 
 
 @router.get("/models", response_model=ModelList)
-def list_models(key: ReadKey, session: ReadSessionDep, page: PageDep) -> Any:
-    """The models of the project, newest first."""
+def list_models(key: ReadKey, session: ReadSessionDep, page: LargePageDep) -> Any:
+    """The models of the project, newest first: all of them at once, as OpenAI's clients expect, up to 1,000."""
     return paginate(session, service.of_project(key.project_id), Model, page, as_object)
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, WithJsonSchema
 
-from app.inference.schemas import ITEM, Usage
+from app.inference.schemas import Usage
+from ssl_core.requests.shapes import ITEM
 
 MAX_RESULTS = 100
 # Read by hand in `app.inference.items`: a union's own error would name every shape that did not fit.

@@ -21,6 +21,7 @@ TYPES = {
     "evaluate": "Evaluation",
     "predict": "Predictions",
     "embed": "Embeddings",
+    "batch": "Batch of requests",
     "label_efficiency": "Label efficiency",
     "import": "Import",
     "export": "Export",

@@ -90,17 +90,27 @@ class Courier:
         return len(taken)
 
     def _take(self, session: Session) -> list[Sending]:
-        query = _due(now := now_ms(session)).order_by(WebhookDelivery.due_ms, WebhookDelivery.id).limit(_AT_ONCE * 8)
+        query = _due(now_ms(session)).order_by(WebhookDelivery.due_ms, WebhookDelivery.id).limit(_AT_ONCE * 8)
         taken: dict[str, Sending] = {}
         for id in session.scalars(query.with_for_update(of=WebhookDelivery, skip_locked=True)).all():
             row = session.get_one(WebhookDelivery, id)
             if row.endpoint_id in taken or len(taken) >= _AT_ONCE:
                 continue
-            endpoint = session.get_one(WebhookEndpoint, row.endpoint_id)
-            row.claimed_until_ms = now + _TAKEN_MS
-            body = json.dumps(row.body, separators=(",", ":")).encode()
-            taken[endpoint.id] = Sending(row.id, endpoint.url, body, self._secrets(endpoint, now), row.attempts)
+            taken[row.endpoint_id] = self.take(session, row)
         return list(taken.values())
+
+    def take(self, session: Session, row: WebhookDelivery) -> Sending:
+        """This delivery is ours for a minute."""
+        now, endpoint = now_ms(session), session.get_one(WebhookEndpoint, row.endpoint_id)
+        row.claimed_until_ms = now + _TAKEN_MS
+        body = json.dumps(row.body, separators=(",", ":")).encode()
+        return Sending(row.id, endpoint.url, body, self._secrets(endpoint, now), row.attempts)
+
+    async def send(self, sending: Sending) -> Answer:
+        """One attempt, now, and a note of what came of it."""
+        answer = await self._try(sending)
+        await asyncio.to_thread(self._note, sending, answer)
+        return answer
 
     def _secrets(self, endpoint: WebhookEndpoint, now: int) -> list[bytes]:
         sealed = [endpoint.sealed_secret]
@@ -113,9 +123,8 @@ class Courier:
 
     async def _deliver(self, taken: Sequence[Sending]) -> None:
         async def one(sending: Sending) -> None:
-            answer = await self._try(sending)
             try:
-                await asyncio.to_thread(self._note, sending, answer)
+                await self.send(sending)
             except SQLAlchemyError:
                 # It is sent again when it is free once more: at least once.
                 log.warning("delivery_not_noted", delivery=sending.id)

@@ -7,17 +7,21 @@ from typing import Any
 from fastapi import Request
 
 from app.auth.audit import audited
-from app.deps import AdminKey, PageDep, ReadSessionDep, SessionDep, SettingsDep
+from app.deps import AdminKey, PageDep, PlatformDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep
 from app.edge import api_router, keep_without_secret
 from app.pagination import Listing, paginate
-from app.webhooks import service
+from app.threads import in_thread
+from app.webhooks import service, trial
 from app.webhooks.schemas import (
     DeliveryShape,
     EndpointChange,
     EndpointCreate,
     EndpointDeleted,
     EndpointShape,
+    EndpointTest,
+    EventTypes,
     SecretRotate,
+    TestResult,
 )
 from app.webhooks.tables import WebhookDelivery, WebhookEndpoint
 
@@ -60,6 +64,17 @@ def change_webhook_endpoint(
     return EndpointShape.of(service.change(session, settings, row, kept))
 
 
+@router.post(
+    "/webhook_endpoints/{endpoint_id}", response_model=EndpointShape, summary="Change a receiver, as OpenAI does"
+)
+@audited("webhook_endpoint.changed")
+def update_webhook_endpoint(
+    endpoint_id: str, body: EndpointChange, key: AdminKey, session: SessionDep, settings: SettingsDep
+) -> EndpointShape:
+    """The same as `PATCH`."""
+    return change_webhook_endpoint(endpoint_id, body, key, session, settings)
+
+
 @router.delete("/webhook_endpoints/{endpoint_id}", response_model=EndpointDeleted, summary="Remove a receiver")
 @audited("webhook_endpoint.deleted")
 def delete_webhook_endpoint(endpoint_id: str, key: AdminKey, session: SessionDep) -> EndpointDeleted:
@@ -78,17 +93,32 @@ def rotate_webhook_secret(
 ) -> EndpointShape:
     """Until the overlap is over, deliveries carry a signature of each secret."""
     row = service.get(session, key.project_id, endpoint_id)
-    secret = service.rotate(session, settings, row, body.overlap_seconds)
+    secret = service.rotate(session, settings, row, body.overlap)
     keep_without_secret(request, EndpointShape.of(row))
     return EndpointShape.of(row, secret)
 
 
 @router.post(
-    "/webhook_endpoints/{endpoint_id}/test", response_model=DeliveryShape, status_code=201, summary="Send a test event"
-)
-def test_webhook_endpoint(endpoint_id: str, key: AdminKey, session: SessionDep) -> DeliveryShape:
-    """An event `webhook.test`; its delivery tells what the receiver answered."""
-    return DeliveryShape.of(service.test(session, service.get(session, key.project_id, endpoint_id)))
+    "/webhook_endpoints/{endpoint_id}/test", response_model=DeliveryShape | TestResult, status_code=201,
+    summary="Send a test event",
+)  # fmt: skip
+async def test_webhook_endpoint(
+    endpoint_id: str, key: AdminKey, platform: PlatformDep, body: EndpointTest | None = None
+) -> DeliveryShape | TestResult:
+    """An event `webhook.test`; its delivery tells what the receiver answered.
+
+    With `event_type` a sample of that event is sent at once, and the reply says what was answered: 409 `not_reached`
+    where nothing was. It is tried again later like every other event.
+    """
+    if body is None:
+        return await in_thread(trial.put, platform, key.project_id, endpoint_id)
+    return await trial.send(platform, key.project_id, endpoint_id, body.event_type)
+
+
+@router.get("/webhook_event_types", response_model=EventTypes, summary="Events there are")
+def list_webhook_event_types(key: ReadKey) -> EventTypes:
+    """What `events` of a receiver may hold."""
+    return EventTypes(data=list(service.EVENTS))
 
 
 @router.get(

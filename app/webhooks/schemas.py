@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from app.webhooks.service import EVENTS
 from app.webhooks.tables import WebhookDelivery, WebhookEndpoint
@@ -12,7 +14,8 @@ from ssl_core.values import Value
 
 Event = Literal[
     "job.succeeded", "job.failed", "job.cancelled", "fine_tuning.job.succeeded", "fine_tuning.job.failed",
-    "fine_tuning.job.cancelled", "dataset.ready", "dataset.invalid",
+    "fine_tuning.job.cancelled", "batch.completed", "batch.failed", "batch.expired", "batch.cancelled", "dataset.ready",
+    "dataset.invalid",
 ]  # fmt: skip
 Url = Annotated[
     str, Field(min_length=1, max_length=2000, description="https or http, a public host, an allowed port, no redirect")
@@ -22,7 +25,8 @@ Events = Annotated[list[Event], Field(min_length=1, max_length=len(EVENTS), desc
 _URL = "https://example.com/hooks/groundwork"
 _ENDPOINT: dict[str, Any] = {
     "object": "webhook_endpoint", "id": "whk_01jd3w7k2x", "created_at": 1767225600, "url": _URL,
-    "events": ["job.failed", "job.succeeded"], "description": None, "status": "enabled", "disabled_reason": None,
+    "events": ["job.failed", "job.succeeded"], "event_types": ["job.failed", "job.succeeded"], "description": None,
+    "name": "example.com", "status": "enabled", "disabled_reason": None,
 }  # fmt: skip
 _DELIVERY: dict[str, Any] = {
     "object": "webhook_delivery", "id": "evt_01jd3w7k2x", "created_at": 1767225600, "event": "job.succeeded",
@@ -31,24 +35,48 @@ _DELIVERY: dict[str, Any] = {
 }  # fmt: skip
 
 
+def _either(ours: str, theirs: str) -> AliasChoices:
+    """A field under our name or the one that OpenAI's client sends; both at once is an unknown field."""
+    return AliasChoices(ours, theirs)
+
+
+def _with_their_names(schema: dict[str, Any], example: dict[str, Any]) -> None:
+    """The document shows both names of a field."""
+    schema["example"] = example
+    known = schema["properties"]
+    for ours, theirs in (("events", "event_types"), ("description", "name")):
+        about = f"`{ours}`, as OpenAI's clients call it; send one of the two"
+        known[theirs] = {**{k: v for k, v in known[ours].items() if k != "title"}, "description": about}
+    schema["not"] = {"anyOf": [{"required": ["events", "event_types"]}, {"required": ["description", "name"]}]}
+    if "events" in schema.get("required", []):
+        schema["required"].remove("events")
+        schema["anyOf"] = [{"required": ["events"]}, {"required": ["event_types"]}]
+
+
 class EndpointCreate(Value):
     """A new receiver."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"url": _URL, "events": ["job.succeeded", "job.failed"]}})
+    model_config = ConfigDict(json_schema_extra=partial(
+        _with_their_names, example={"url": _URL, "events": ["job.succeeded", "job.failed"]}
+    ))  # fmt: skip
 
     url: Url
-    events: Events
-    description: str | None = Field(default=None, max_length=200)
+    events: Events = Field(validation_alias=_either("events", "event_types"))
+    description: str | None = Field(
+        default=None, max_length=200, validation_alias=_either("description", "name")
+    )
 
 
 class EndpointChange(Value):
     """What is left out stays."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"status": "enabled"}})
+    model_config = ConfigDict(json_schema_extra=partial(_with_their_names, example={"status": "enabled"}))
 
     url: Url | None = None
-    events: Events | None = None
-    description: str | None = Field(default=None, max_length=200)
+    events: Events | None = Field(default=None, validation_alias=_either("events", "event_types"))
+    description: str | None = Field(
+        default=None, max_length=200, validation_alias=_either("description", "name")
+    )
     status: Literal["enabled", "disabled"] | None = None
 
 
@@ -58,6 +86,28 @@ class SecretRotate(Value):
     model_config = ConfigDict(json_schema_extra={"example": {"overlap_seconds": 3600}})
 
     overlap_seconds: int = Field(default=86_400, ge=0, le=30 * 86_400, description="how long the old one signs too")
+    keep_old_secret_active_for_24_hours: bool | None = Field(
+        default=None, description="the same in OpenAI's words: true is a day, false is nothing"
+    )
+
+    @model_validator(mode="after")
+    def _said_once(self) -> SecretRotate:
+        if self.keep_old_secret_active_for_24_hours is not None and "overlap_seconds" in self.model_fields_set:
+            raise ValueError("overlap_seconds and keep_old_secret_active_for_24_hours say the same; send one of them")
+        return self
+
+    @property
+    def overlap(self) -> int:
+        """Seconds."""
+        return 0 if self.keep_old_secret_active_for_24_hours is False else self.overlap_seconds
+
+
+class EndpointTest(Value):
+    """What to try."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"event_type": "fine_tuning.job.succeeded"}})
+
+    event_type: Event = Field(description="a sample of this event, sent at once: the reply waits for the receiver's")
 
 
 class EndpointShape(BaseModel):
@@ -70,10 +120,13 @@ class EndpointShape(BaseModel):
     created_at: int = Field(description="unix seconds")
     url: str
     events: list[str]
+    event_types: list[str] = Field(description="the same, as OpenAI's clients read it")
     description: str | None
+    name: str = Field(description="the same, or the URL's host where there is none")
     status: Literal["enabled", "disabled"]
     disabled_reason: str | None = Field(description="why nothing is sent: its owner, 410 Gone, or days of failure")
     secret: str | None = Field(default=None, description="`whsec_…`; only in the reply that made it")
+    signing_secret: str | None = Field(default=None, description="the same, as OpenAI's clients read it")
 
     @classmethod
     def of(cls, row: WebhookEndpoint, secret: str | None = None) -> EndpointShape:
@@ -81,10 +134,41 @@ class EndpointShape(BaseModel):
         return cls.model_validate(
             {
                 "id": row.id, "created_at": row.created_ms // 1000, "url": row.url, "events": row.events,
-                "description": row.description, "status": row.status, "disabled_reason": row.disabled_reason,
-                "secret": secret,
+                "event_types": row.events, "description": row.description, "name": row.description or _host(row.url),
+                "status": row.status, "disabled_reason": row.disabled_reason,
+                "secret": secret, "signing_secret": secret,
             }
         )  # fmt: skip
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or url
+
+
+class EventTypes(BaseModel):
+    """The events that a receiver may ask for."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"object": "list", "data": ["job.succeeded", "job.failed"]}]}
+    )
+
+    object: Literal["list"] = "list"
+    data: list[str]
+
+
+class TestResult(BaseModel):
+    """What the receiver answered to a sample."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"object": "webhook_endpoint.test", "event_type": "fine_tuning.job.succeeded", "status_code": 200,
+         "success": True, "webhook_endpoint_id": "whk_01jd3w7k2x"}
+    ]})  # fmt: skip
+
+    object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
+    event_type: str
+    status_code: int
+    success: Literal[True] = Field(default=True, description="there was an answer; `status_code` says which")
+    webhook_endpoint_id: str
 
 
 class DeliveryShape(BaseModel):
@@ -119,9 +203,11 @@ class EndpointDeleted(BaseModel):
     """What is gone, with all that was on its way to it."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"id": "whk_01jd3w7k2x", "object": "webhook_endpoint", "deleted": True}]}
+        json_schema_extra={
+            "examples": [{"id": "whk_01jd3w7k2x", "object": "webhook_endpoint.deleted", "deleted": True}]
+        }
     )
 
     id: str
-    object: Literal["webhook_endpoint"] = "webhook_endpoint"
+    object: Literal["webhook_endpoint.deleted"] = "webhook_endpoint.deleted"
     deleted: Literal[True] = True

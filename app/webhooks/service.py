@@ -27,6 +27,10 @@ EVENTS = {
     "fine_tuning.job.succeeded": "the same under OpenAI's name, of training jobs",
     "fine_tuning.job.failed": "the same under OpenAI's name, of training jobs",
     "fine_tuning.job.cancelled": "the same under OpenAI's name, of training jobs",
+    "batch.completed": "a batch has ended; `data.id` is its id",
+    "batch.failed": "nothing of a batch's file could be used, or its job failed",
+    "batch.expired": "a batch did not end within its window",
+    "batch.cancelled": "a batch was cancelled",
     "dataset.ready": "a dataset can be used; `data.id` is its id",
     "dataset.invalid": "nothing of an upload could be used",
 }
@@ -43,9 +47,7 @@ def create(
         Forbidden: `outbound_off`, the operator allows no outgoing calls; `quota_exceeded`.
         Unprocessable: `url_not_allowed`.
     """
-    if not settings.outbound:
-        message = "This server sends no webhooks; its operator can allow them with GROUNDWORK_OUTBOUND=true."
-        raise Forbidden("outbound_off", message)
+    check_outbound(settings)
     check_url(settings, url)
     count = session.scalar(select(func.count()).select_from(endpoints_of(project_id).subquery())) or 0
     if count >= MAX_ENDPOINTS:
@@ -58,6 +60,13 @@ def create(
     session.add(row)
     session.flush()
     return row, text_of(secret)
+
+
+def check_outbound(settings: Settings) -> None:
+    """Raises Forbidden `outbound_off`."""
+    if not settings.outbound:
+        message = "This server sends no webhooks; its operator can allow them with GROUNDWORK_OUTBOUND=true."
+        raise Forbidden("outbound_off", message)
 
 
 def text_of(secret: bytes) -> str:
@@ -122,9 +131,9 @@ def deliveries_of(endpoint_id: str) -> Select[WebhookDelivery]:
     return select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint_id)
 
 
-def test(session: Session, row: WebhookEndpoint) -> WebhookDelivery:
-    """An event that says nothing, for this receiver alone."""
-    return _put(session, row.id, TEST_EVENT, {"id": row.id})
+def test(session: Session, row: WebhookEndpoint, event: str = TEST_EVENT) -> WebhookDelivery:
+    """An event that says nothing, or a sample of another, for this receiver alone."""
+    return _put(session, row.id, event, {"id": row.id})
 
 
 def publish(session: Session, project_id: str, event: str, data: dict[str, Any]) -> None:

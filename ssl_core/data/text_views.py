@@ -123,5 +123,6 @@ def _checked(item: Any, number: int, vocabulary: int) -> list[int]:
     if not isinstance(item, list) or not item:
         raise DataError("invalid_input", "an item is a non-empty string or a non-empty list of token ids", param)
     if any(type(token) is not int or not 0 <= token < vocabulary for token in item):
-        raise DataError("invalid_input", f"token ids are whole numbers from 0 to {vocabulary - 1}", param)
+        words = f"token ids are whole numbers from 0 to {vocabulary - 1}, of this model's own tokenizer; else send text"
+        raise DataError("invalid_input", words, param)
     return item

@@ -156,7 +156,8 @@ class LiveApi:
 def environment(settings: Settings) -> dict[str, str]:
     """The variables that give a process these settings."""
     plain = settings.model_dump(mode="json", exclude_defaults=True)
-    named = {f"GROUNDWORK_{name.upper()}": str(value) for name, value in plain.items()}
+    listed = {name: ",".join(map(str, each)) if isinstance(each, list) else each for name, each in plain.items()}
+    named = {f"GROUNDWORK_{name.upper()}": str(value) for name, value in listed.items()}
     secret = {f"GROUNDWORK_{name.upper()}": value for name, value in SECRETS.items()}
     return {**os.environ, **named, **secret, "PYTHONPATH": str(ROOT)}
 
@@ -179,7 +180,7 @@ def start_server(settings: Settings, log: Path) -> tuple[subprocess.Popen[bytes]
 
 
 def _announced(process: subprocess.Popen[bytes], log: Path) -> str:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while time.monotonic() < end and process.poll() is None:
         for line in log.read_text().splitlines():
             if '"event": "listening"' in line:

@@ -85,9 +85,9 @@ class Worker:
     client: TestClient
     """Without any key."""
 
-    def claim(self, job_id: str | None = None) -> dict[str, Any] | None:
+    def claim(self, job_id: str | None = None, queue: str = "cpu") -> dict[str, Any] | None:
         """The ticket, or None where there was nothing to claim."""
-        body = {"job_id": job_id, "queue": "cpu", "worker": WORKER}
+        body = {"job_id": job_id, "queue": queue, "worker": WORKER}
         headers = {"Authorization": f"Bearer {SECRETS['worker_token']}"}
         reply = self.client.post("/internal/v1/claim", json=body, headers=headers)
         assert reply.status_code in (200, 204), reply.text

@@ -19,7 +19,7 @@ from tests.model_folders import text_model
 VARYING = {"x-request-id", "date", "ratelimit"}
 IDS_IN_BODIES = {
     "dataset", "validation_dataset", "test_dataset", "training_dataset", "model", "pool", "public_model",
-    "training_file", "validation_file",
+    "training_file", "validation_file", "input_file_id",
 }  # fmt: skip
 
 
@@ -49,8 +49,12 @@ def one_of_everything(api: Api, whose: str, folder: Path) -> tuple[dict[str, str
     worker.post(ticket, "events", events=[{**sample, "media_type": "text/plain"}])
     job = str(ticket["job_id"])
     upload = {"filename": "a.txt", "bytes": 5, "mime_type": "text/plain", "purpose": "pretrain"}
+    sent = client.post("/v1/files", files={"file": ("r.jsonl", b"{}")}, data={"purpose": "batch"})
+    requests = sent.json()["id"]
+    batch = {"input_file_id": requests, "endpoint": "/v1/embeddings", "completion_window": "24h"}
     made = {
-        "project_id": project, "job_id": job, "dataset_id": dataset, "file_id": dataset,
+        "project_id": project, "batch_id": client.post("/v1/batches", json=batch).json()["id"], "requests": requests,
+        "job_id": job, "dataset_id": dataset, "file_id": dataset,
         "key_id": client.post("/v1/api_keys", json={"name": "k"}).json()["id"],
         "upload_id": client.post("/v1/uploads", json=upload).json()["id"],
         "sample_id": client.get(f"/v1/jobs/{job}/samples").json()["data"][0]["id"],
@@ -212,6 +216,11 @@ def references(world: World, ids: dict[str, str]) -> dict[str, tuple[str, dict[s
         ),
         "tuning model": ("/v1/fine_tuning/jobs", {"training_file": own, "model": model}, model),
         "search model": (search, {"query": "a", "model": model}, model),
+        "batch input_file_id": (
+            "/v1/batches",
+            {"input_file_id": ids["requests"], "endpoint": "/v1/embeddings", "completion_window": "24h"},
+            ids["requests"],
+        ),
         "input[0]": (
             "/v1/embeddings", {"model": world.theirs["model_id"], "input": [{"dataset": dataset, "row": 0}]}, dataset,
         ),
@@ -239,6 +248,7 @@ def references(world: World, ids: dict[str, str]) -> dict[str, tuple[str, dict[s
         "tuning validation_file",
         "tuning model",
         "search model",
+        "batch input_file_id",
         "input[0]",
     ],
 )
@@ -251,6 +261,7 @@ def test_a_foreign_id_inside_a_body_gets_422_at_its_field_like_a_missing_one(
         **world.mine,
         "dataset_id": missing(world.mine["dataset_id"]),
         "model_id": missing(world.mine["model_id"]),
+        "requests": missing(world.mine["requests"]),
     }
     _, other, absent_id = references(world, nothing)[name]
     if door and path == "/v1/jobs":
@@ -299,7 +310,7 @@ def test_no_other_field_of_a_body_holds_an_id(world: World) -> None:
 
 def test_a_foreign_cursor_is_a_forged_one(world: World) -> None:
     pages = {"/v1/jobs": "job_id", "/v1/datasets": "dataset_id", "/v1/files": "file_id", "/v1/models": "model_id",
-             "/v1/api_keys": "key_id", "/v1/projects": "project_id"}  # fmt: skip
+             "/v1/batches": "batch_id", "/v1/api_keys": "key_id", "/v1/projects": "project_id"}  # fmt: skip
     own = world.theirs["job_id"]
     pages |= {f"/v1/jobs/{own}/samples": "sample_id", f"/v1/jobs/{own}/checkpoints": "checkpoint_id"}
     for path, kind in pages.items():

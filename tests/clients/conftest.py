@@ -33,7 +33,7 @@ class World:
     def openai(self, key: str | None = None, **options: Any) -> openai.OpenAI:
         """The official client; no retries unless asked for."""
         made = openai.OpenAI(
-            base_url=f"{self.live.url}/v1", api_key=key or self.live.key, **{"max_retries": 0, **options}
+            **{"base_url": f"{self.live.url}/v1", "api_key": key or self.live.key, "max_retries": 0, **options}
         )
         self.opened.append(made)
         return made
