@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: help setup demo serve test test-clients test-faults test-browser soak check docs fuzz bench bench-api bench-gpu clean
+.PHONY: help setup demo serve test test-clients test-faults test-browser soak check docs fuzz bench bench-api bench-embed
+.PHONY: bench-gpu clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -48,6 +49,9 @@ bench: $(VENV)/.dev  ## measurements on this machine, written to benchmarks/resu
 
 bench-api: $(VENV)/.dev  ## the API under load, PostgreSQL with 100,000 jobs (ROWS, SCALE, DATABASE, MINUTES; about 30 minutes)
 	$(BIN)/python -m benchmarks.api $(if $(ROWS),--rows $(ROWS)) $(if $(SCALE),--scale $(SCALE)) $(if $(DATABASE),--database $(DATABASE)) $(if $(MINUTES),--minutes $(MINUTES))
+
+bench-embed: $(VENV)/.dev  ## embeddings over HTTP beside sentence-transformers and infinity (PEERS, PEERS_PYTHON, INFINITY; 4 minutes)
+	$(BIN)/python -m benchmarks.embed --peers $(or $(PEERS),../shared/peers) --python $(PEERS_PYTHON) $(if $(INFINITY),--infinity $(INFINITY))
 
 bench-gpu: $(VENV)/.dev  ## the engine on a GPU: throughput, utilisation, memory (PEERS and PEERS_PYTHON: peers too)
 	$(BIN)/python -m benchmarks.engine

@@ -13,8 +13,8 @@ B samples, N tokens or patches, D = `embed_dim`.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,46 +31,39 @@ from ssl_core.batch import Batch, Inputs, Tokens, targets_of
 from ssl_core.completion import Completer
 from ssl_core.durable import fault_of, read_manifest
 from ssl_core.encoders import build_encoder
+from ssl_core.encoders.base import Encoder
+from ssl_core.encoders.transformer import Transformer
 from ssl_core.errors import CheckpointError, DataError, SpecError
+from ssl_core.int8 import TRIED_ROWS, Int8Trunk
 from ssl_core.modalities import AnyModality, Modality
 from ssl_core.nets import Nets
 from ssl_core.objectives import AnyObjective, Objective
+from ssl_core.packing import hidden_of, pack, pooled
+from ssl_core.samples import Sample, batches_of, sample_of, stacked_rows
 from ssl_core.targets.base import TARGET
 from ssl_core.tasks import AnyTask, Task
 
 Pooling = Literal["mean", "cls", "max"]
+Precision = Literal["fp32", "int8"]
 Item = str | list[int] | bytes | Mapping[str, str | bytes]
 FORMAT = "groundwork-1"
-VALUES_PER_TOKEN = 192
-"""A picture is weighed as one token for each 8 x 8 colour pixels when batches are cut."""
 BATCH_WORK = 2 * 10**10
 """Tokens x parameters of one batch: about a second on two cores, so that nobody waits long for a turn."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One item, read: tokenized or decoded, ready to be batched with any other of the same model.
-
-    Attributes:
-        raw: what `Modality.collate` made of it; first dimension 1.
-        tokens: tokens the model reads of a text; 1 for a picture.
-        cost: its weight in a batch, in tokens.
-    """
-
-    raw: Mapping[str, Tensor]
-    tokens: int
-    cost: int
 
 
 class LoadedModel:
     """A model folder (docs/contracts.md §4) in memory, in evaluation mode. `embed` and `predict` are for one thread
     at a time; `read` may run in any."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], nets: Nets, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], nets: Nets, device: torch.device, half: bool = False
+    ) -> None:
         self.folder = folder
         self.config = config
         self.nets = nets.eval().requires_grad_(False).to(device)
-        self.device = device
+        self.device, self.half = device, half
+        self.int8: Int8Trunk | None = None
+        self._quantising = threading.Lock()
         self.modality: Modality = TypeAdapter(AnyModality).validate_json(json.dumps(config["modality"]))
         self.task: Task | None = _task(config)
         self.objective: Objective | None = _objective(config)
@@ -101,32 +94,53 @@ class LoadedModel:
         except DataError as error:
             raise DataError(error.code, error.message, _as_input(error.param)) from error
         lengths = raw.get("lengths")
-        return [_sample(raw, row, None if lengths is None else int(lengths[row])) for row in range(len(items))]
+        return [sample_of(raw, row, None if lengths is None else int(lengths[row])) for row in range(len(items))]
 
     def token_counts(self, items: Sequence[Item]) -> list[int]:
         """Tokens the model reads of each item, after cutting at its `max_length`; 1 for a picture."""
         return [sample.tokens for sample in self.read(items)]
 
-    def embed(self, items: Sequence[Item | Sample], pooling: Pooling = "mean") -> NDArray[np.float32]:
+    def embed(
+        self, items: Sequence[Item | Sample], pooling: Pooling = "mean", precision: Precision = "fp32"
+    ) -> NDArray[np.float32]:
         """(n, D) float32, as the encoder made them (not normalised).
 
         Args:
             items: what to embed.
             pooling: `mean` (the encoder's own: over the real tokens or patches), `cls` (the first token; encoders
                 with tokens only) or `max`.
+            precision: `int8` computes with 8-bit weights; the first rows are computed in both ways and compared.
 
         Raises:
             DataError: see `read`.
-            SpecError: `unsupported_pooling`.
+            SpecError: `unsupported_pooling`; what `quantise` raises; `precision_lost`, 8 bits are too coarse for it.
         """
         self.check_pooling(pooling)
+        coarse = self.quantise() if precision == "int8" else None
         samples = self._samples(items)
         vectors = np.empty((len(samples), self.embed_dim), dtype=np.float32)
-        for batch in _batches(samples, self.batch_tokens):
+        for batch in batches_of(samples, self.batch_tokens, isinstance(self.nets.encoder, Transformer)):
             with torch.inference_mode():
-                pooled = _pooled(self.nets, self._inputs(self._raw([samples[at] for at in batch])), pooling)
-            vectors[batch] = pooled.float().cpu().numpy()
+                inputs = self._inputs(self._raw([samples[at] for at in batch]))
+                vectors[batch] = self._vectors(inputs, pooling, coarse).cpu().numpy()
         return vectors
+
+    def quantise(self) -> Int8Trunk:
+        """Its layers with 8-bit weights, made when first asked for.
+
+        Raises:
+            SpecError: `precision_unsupported`, `precision_unavailable` or `precision_lost`.
+        """
+        encoder = self.nets.encoder
+        if not isinstance(encoder, Transformer) or self.device.type != "cpu":
+            text = "8-bit weights are offered for encoders of texts and other tokens, on a CPU"
+            raise SpecError("precision_unsupported", text, "precision")
+        with self._quantising:
+            if self.int8 is None:
+                self.int8 = Int8Trunk(encoder)
+                self.size_bytes += self.int8.size_bytes
+        self.int8.fidelity.check()
+        return self.int8
 
     def predict(self, items: Sequence[Item | Sample]) -> list[dict[str, Any]]:
         """The task's answer for each item.
@@ -138,7 +152,7 @@ class LoadedModel:
         task = self.check_task()
         samples = self._samples(items)
         answers: list[dict[str, Any]] = [{}] * len(samples)
-        for batch in _batches(samples, self.batch_tokens):
+        for batch in batches_of(samples, self.batch_tokens):
             seeds = torch.zeros(len(batch), dtype=torch.int64, device=self.device)
             with torch.inference_mode():
                 raw = self._raw([samples[at] for at in batch])
@@ -170,15 +184,31 @@ class LoadedModel:
         return [item if isinstance(item, Sample) else next(read) for item in items]
 
     def _raw(self, samples: list[Sample]) -> dict[str, Tensor]:
-        return {name: _stack([sample.raw[name] for sample in samples]).to(self.device) for name in samples[0].raw}
+        return {name: stacked_rows([sample.raw[name] for sample in samples]).to(self.device) for name in samples[0].raw}
 
     def _inputs(self, raw: Mapping[str, Tensor]) -> Inputs:
         count = len(next(iter(raw.values())))
         return self.modality.view("plain", raw, torch.zeros(count, dtype=torch.int64, device=self.device))
 
+    def _vectors(self, inputs: Inputs, pooling: Pooling, coarse: Int8Trunk | None) -> Tensor:
+        """(B, D) float32."""
+        encoder = self.nets.encoder
+        if coarse is not None and coarse.fidelity.rows >= TRIED_ROWS:
+            return _pooled(encoder, inputs, pooling, coarse)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            exact = _pooled(encoder, inputs, pooling).float()
+        if coarse is None:
+            return exact
+        found = _pooled(encoder, inputs, pooling, coarse)
+        coarse.fidelity = coarse.fidelity.tried(exact, found)
+        coarse.fidelity.check()
+        return found
 
-def load(folder: Path | str, device: str = "cpu") -> LoadedModel:
+
+def load(folder: Path | str, device: str = "cpu", half: bool = False) -> LoadedModel:
     """Open a model folder: every file is checked against its manifest before anything is read from it.
+
+    With `half` it computes in bf16 where that keeps its meaning (autocast); weights and vectors stay float32.
 
     Raises:
         CheckpointError: `invalid_model`, a file is missing, changed or not what `config.json` describes.
@@ -196,7 +226,7 @@ def load(folder: Path | str, device: str = "cpu") -> LoadedModel:
     if whole and objective is not None:
         nets = objective.build(encoder)
     _load_weights(nets, folder / "model.safetensors", encoder_only=task is None and not whole)
-    return LoadedModel(folder, config, nets, torch.device(device))
+    return LoadedModel(folder, config, nets, torch.device(device), half)
 
 
 def _verify(folder: Path) -> None:
@@ -272,50 +302,14 @@ def _as_input(param: str | None) -> str | None:
     return f"input[{param.removeprefix('items.')}]"
 
 
-def _sample(raw: Mapping[str, Tensor], row: int, length: int | None) -> Sample:
-    """One row, cut to its own length so that the padding of its neighbours is not kept."""
-    mine = {name: tensor[row : row + 1] for name, tensor in raw.items()}
-    if length is None:
-        values = sum(tensor.numel() for tensor in mine.values())
-        return Sample(mine, int(mine["tokens"]) if "tokens" in mine else 1, 1 + values // VALUES_PER_TOKEN)
-    # Cloned: a slice would keep the whole padded batch alive.
-    mine = {name: tensor[:, :length].clone() if tensor.ndim > 1 else tensor for name, tensor in mine.items()}
-    return Sample(mine, length, length)
-
-
-def _stack(rows: list[Tensor]) -> Tensor:
-    """(1, L_i, ...) each -> (B, max L, ...), zeros behind the shorter ones (masked by their lengths)."""
-    if rows[0].ndim < 2 or all(row.shape[1] == rows[0].shape[1] for row in rows):
-        return torch.cat(rows)
-    out = rows[0].new_zeros(len(rows), max(row.shape[1] for row in rows), *rows[0].shape[2:])
-    for at, row in enumerate(rows):
-        out[at, : row.shape[1]] = row[0]
-    return out
-
-
-def _batches(samples: list[Sample], budget: int) -> list[list[int]]:
-    """Sample numbers in batches of like length: padding stays under a quarter, and rows x longest under the budget."""
-    batches: list[list[int]] = []
-    shortest = 0
-    for at in sorted(range(len(samples)), key=lambda at: samples[at].cost):
-        cost = samples[at].cost
-        fits = batches and cost * (len(batches[-1]) + 1) <= budget and cost <= shortest + max(4, shortest // 3)
-        if fits:
-            batches[-1].append(at)
-        else:
-            batches.append([at])
-            shortest = cost
-    return batches
-
-
-def _pooled(nets: Nets, inputs: Inputs, pooling: Pooling) -> Tensor:
+def _pooled(encoder: Encoder, inputs: Inputs, pooling: Pooling, coarse: Int8Trunk | None = None) -> Tensor:
     """(B, D)."""
+    if isinstance(encoder, Transformer) and isinstance(inputs, Tokens):
+        packed = pack(inputs)
+        hidden = hidden_of(encoder, packed) if coarse is None else coarse.hidden_of(packed)
+        return pooled(hidden, packed.lengths, encoder.spec.pooling if pooling == "mean" else pooling)
     if pooling == "mean":
-        pooled: Tensor = nets.encoder(inputs)
-        return pooled
-    encoded = nets.encoder.encode(inputs)
-    if pooling == "cls":
-        return encoded[:, 0]
-    if isinstance(inputs, Tokens):
-        encoded = encoded.masked_fill(inputs.segments.unsqueeze(-1) < 0, float("-inf"))
-    return encoded.amax(dim=1)
+        whole: Tensor = encoder(inputs)
+        return whole
+    encoded = encoder.encode(inputs)
+    return encoded[:, 0] if pooling == "cls" else encoded.amax(dim=1)

@@ -12,7 +12,7 @@ import math
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 import uvicorn
 from anyio import to_thread
 from pydantic import ValidationError
+from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -32,14 +33,16 @@ from ssl_core import tracing
 from ssl_core.completion import Completer
 from ssl_core.errors import CheckpointError, EngineError
 from ssl_core.inference import Item, LoadedModel, load
+from ssl_core.machine import keep_freed_memory
 from ssl_core.sampling import Sampling
 from worker import logs
 from worker.inference_batcher import Batcher, Work
+from worker.inference_embeds import Embedder
 from worker.inference_errors import Busy, InferenceError, Refused
 from worker.inference_files import ModelFiles
 from worker.inference_metrics import MEDIA_TYPE, Metrics
 from worker.inference_models import ModelCache
-from worker.inference_requests import AnswerRequest, EmbedRequest
+from worker.inference_requests import AnswerRequest, EmbedRequest, ManyRequest
 from worker.inference_settings import InferenceSettings
 from worker.launch import LEAST_ABI, confine, landlock_abi
 from worker.sandbox import ground_of_inference
@@ -64,6 +67,7 @@ class InferenceService:
         self.models: ModelCache[LoadedModel] = ModelCache(self._open, settings.model_cache_bytes)
         self.files.in_use = self.models.digests
         self.batcher = Batcher(settings.inference_queue_tokens)
+        self.embedder = Embedder(self.models, self.batcher)
         vectors = VectorCache(settings.vectors_dir, settings.api_url, token, settings.search_cache_bytes)
         self.desk = SearchDesk(vectors, self._embedded)
         gauges = {
@@ -82,6 +86,31 @@ class InferenceService:
     async def embed(self, request: Request) -> Response:
         """`POST /embed`."""
         return await self._admit(request, self._embed)
+
+    async def embed_many(self, request: Request) -> Response:
+        """`POST /embed_many`: each request has its own answer, and none waits for what the others may be refused."""
+        self._check_token(request)
+        orders = _parse(await _body(request), ManyRequest).requests
+        taken = orders[: max(0, self._requests - self._in_hand)]
+        self._in_hand += len(taken)
+        began = time.perf_counter()
+        try:
+            with ExitStack() as spans:
+                for order in taken:
+                    spans.enter_context(tracing.span("inference embed", "server", order.traceparent))
+                answers = await self.embedder.answers(taken)
+        finally:
+            self._in_hand -= len(taken)
+        seconds = time.perf_counter() - began
+        busy = Busy("inference_busy", "Too many requests are in hand; try again.")
+        replies = []
+        for answer in [*answers, *[busy] * (len(orders) - len(taken))]:
+            status = answer.status if isinstance(answer, InferenceError) else 200
+            replies.append({"status": status, **answer.body()})
+            self.metrics.answered("embed", status, seconds)
+            if not isinstance(answer, InferenceError):
+                self.metrics.computed("embed", answer.tokens)
+        return Response(to_json({"replies": replies}), media_type="application/json")
 
     async def predict(self, request: Request) -> Response:
         """`POST /predict`."""
@@ -103,10 +132,13 @@ class InferenceService:
         """`GET /metrics`: as `/healthz`, and for the same callers."""
         return Response(self.metrics.exposition(), media_type=MEDIA_TYPE)
 
-    async def _admit(self, request: Request, answer: Callable[[bytes], Awaitable[Response]]) -> Response:
+    def _check_token(self, request: Request) -> None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.encode(), self._token):
             raise Refused(401, "invalid_token", "The worker token is missing or not valid.")
+
+    async def _admit(self, request: Request, answer: Callable[[bytes], Awaitable[Response]]) -> Response:
+        self._check_token(request)
         if self._in_hand >= self._requests:
             raise Busy("inference_busy", "Too many requests are in hand; try again.")
         self._in_hand += 1
@@ -127,13 +159,15 @@ class InferenceService:
             self.metrics.answered(verb, status, time.perf_counter() - began)
 
     async def _embed(self, body: bytes) -> Response:
-        order, work = await to_thread.run_sync(self._prepare, body, EmbedRequest)
-        vectors = await asyncio.wrap_future(self.batcher.submit(work))
-        self.metrics.computed("embed", _tokens(work))
-        return await to_thread.run_sync(_vectors_reply, vectors, order.dimensions, work)
+        order = await to_thread.run_sync(_parse, body, EmbedRequest)
+        (answer,) = await self.embedder.answers([order])
+        if isinstance(answer, InferenceError):
+            raise answer
+        self.metrics.computed("embed", answer.tokens)
+        return JSONResponse(answer.body())
 
     async def _predict(self, body: bytes) -> Response:
-        _, work = await to_thread.run_sync(self._prepare, body, AnswerRequest)
+        work = await to_thread.run_sync(self._prepare, body)
         answers = await asyncio.wrap_future(self.batcher.submit(work))
         self.metrics.computed("predict", _tokens(work))
         return JSONResponse({"answers": answers, "tokens": _tokens(work)})
@@ -148,34 +182,29 @@ class InferenceService:
 
     async def _embedded(self, order: EmbedRequest) -> tuple[Any, int]:
         """The vector of a request's first item, and its tokens."""
-        _, work = await to_thread.run_sync(self._prepare, order.model_dump_json().encode(), EmbedRequest)
-        return (await asyncio.wrap_future(self.batcher.submit(work)))[0], _tokens(work)
+        (answer,) = await self.embedder.answers([order])
+        if isinstance(answer, InferenceError):
+            raise answer
+        return np.frombuffer(base64.b64decode(answer.vectors), "<f4")[: answer.dim], answer.tokens
 
-    def _prepare(self, body: bytes, shape: type[Any]) -> tuple[Any, Work]:
+    def _prepare(self, body: bytes) -> Work:
         """Parse, load, read. Raises Refused, Busy or EngineError."""
-        order = _parse(body, shape)
+        order: AnswerRequest = _parse(body, AnswerRequest)
         items = [item.item(number) for number, item in enumerate(order.items)]
         model = self.models.get(order.model_id, order.digest)
-        compute: Callable[[list[Any]], Any]
-        if isinstance(order, EmbedRequest):
-            model.check_pooling(order.pooling)
-            _check_dimensions(order.dimensions, model.embed_dim)
-            group: tuple[Any, ...] = (id(model), "embed", order.pooling)
-            compute = partial(model.embed, pooling=order.pooling)
-        elif model.completer is not None:
-            return order, _completion(model, model.completer, order, items)
-        else:
-            model.check_task()
-            compute, group = model.predict, (id(model), "predict")
+        if model.completer is not None:
+            return _completion(model, model.completer, order, items)
+        model.check_task()
         samples = model.read(items)
-        return order, Work(group, compute, samples, [sample.cost for sample in samples], model.batch_tokens)
+        costs = [sample.cost for sample in samples]
+        return Work((id(model), "predict"), model.predict, samples, costs, model.batch_tokens)
 
     def _open(self, model_id: str, digest: str) -> LoadedModel:
         folder = self.files.folder(model_id, digest)
         # Before the new weights are read, so that the bound holds while they are.
         self.models.make_room((folder / "model.safetensors").stat().st_size)
         try:
-            model = load(folder, self._device)
+            model = load(folder, self._device, half=self._device == "cuda")
         except CheckpointError as error:
             words = f"The stored model cannot be opened: {error.message}."
             raise InferenceError(500, error.code, words, "model") from error
@@ -210,6 +239,7 @@ def create_app(settings: InferenceSettings) -> Starlette:
     service = InferenceService(settings)
     routes = [
         Route("/embed", service.embed, methods=["POST"]),
+        Route("/embed_many", service.embed_many, methods=["POST"]),
         Route("/predict", service.predict, methods=["POST"]),
         Route("/search", service.search, methods=["POST"]),
         Route("/preview", service.preview, methods=["POST"]),
@@ -237,6 +267,7 @@ def main() -> None:
         sys.exit(f"groundwork inference: {error.strerror}: {error.filename}")
     except ValueError as error:  # of the level of the log, or of what to trace to
         sys.exit(f"groundwork inference: {error}")
+    keep_freed_memory()  # every batch asks for what the last one gave back
     if settings.inference_threads:
         torch.set_num_threads(settings.inference_threads)
     host, port = settings.address
@@ -274,23 +305,8 @@ def _parse(body: bytes, shape: type[Any]) -> Any:
         raise Refused(422, "invalid_request", first["msg"], ".".join(map(str, first["loc"])) or None) from error
 
 
-def _check_dimensions(dimensions: int | None, embed_dim: int) -> None:
-    if dimensions is not None and dimensions > embed_dim:
-        words = f"dimensions must be from 1 to {embed_dim} for this model, not {dimensions}"
-        raise Refused(422, "invalid_dimensions", words, "dimensions")
-
-
 def _tokens(work: Work) -> int:
     return sum(sample.tokens for sample in work.samples)
-
-
-def _vectors_reply(vectors: list[Any], dimensions: int | None, work: Work) -> Response:
-    stacked = np.stack(vectors)
-    if dimensions is not None:
-        stacked = stacked[:, :dimensions]
-        stacked = stacked / np.maximum(np.linalg.norm(stacked, axis=1, keepdims=True), 1e-12)
-    text = base64.b64encode(np.ascontiguousarray(stacked, dtype="<f4").tobytes()).decode()
-    return JSONResponse({"dim": stacked.shape[1], "vectors": text, "tokens": _tokens(work)})
 
 
 async def _render(request: Request, error: InferenceError) -> Response:

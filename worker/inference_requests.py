@@ -12,7 +12,7 @@ from ssl_core.modalities import COLUMNS, MODALITIES
 from ssl_core.sampling import Sampling
 from worker.inference_errors import Refused
 
-MAX_ITEMS = 2048
+MAX_ITEMS, MAX_REQUESTS = 2048, 64
 
 
 class _Closed(BaseModel):
@@ -69,7 +69,16 @@ class AnswerRequest(PredictRequest):
 
 
 class EmbedRequest(PredictRequest):
-    """Body of `POST /embed`. `dimensions`: keep that many numbers of each vector and give it length 1 again."""
+    """Body of `POST /embed`. `dimensions`: keep that many numbers of each vector and give it length 1 again;
+    `traceparent`: of one among many, which share their headers."""
 
     pooling: Literal["mean", "cls", "max"] = "mean"
+    precision: Literal["fp32", "int8"] = "fp32"
     dimensions: Annotated[int | None, Field(ge=1)] = None
+    traceparent: str | None = None
+
+
+class ManyRequest(_Closed):
+    """Body of `POST /embed_many`: requests of several callers."""
+
+    requests: Annotated[list[EmbedRequest], Field(min_length=1, max_length=MAX_REQUESTS)]

@@ -24,10 +24,16 @@ async def create_embeddings(
     body: EmbeddingRequest, request: Request, key: ReadKey, platform: PlatformDep
 ) -> Response:
     """Vectors for texts, token lists, pictures or rows of a dataset, in the OpenAI shape."""
-    order = await in_thread(service.embedding_order, platform, key.project_id, body)
     with as_sent(body.input):
-        answer = await client_of(request.app).post("/embed", order)
-    return _json(await in_thread(service.embedding_reply, body, answer))
+        order = service.quick_order(key.project_id, body)
+        if order is None:
+            order = await in_thread(service.embedding_order, platform, key.project_id, body)
+        client = client_of(request.app)
+        answer = await (client.embed(order.model, order.body) if order.model else client.post("/embed", order.body))
+    headers = service.precision_header(answer)
+    if service.is_short(answer):
+        return _json(service.embedding_reply(body, answer), headers)
+    return _json(await in_thread(service.embedding_reply, body, answer), headers)
 
 
 @router.post("/predictions", response_model=PredictionList)
@@ -42,5 +48,5 @@ async def create_predictions(
     return _json(await in_thread(service.prediction_reply, body, answer))
 
 
-def _json(body: bytes) -> Response:
-    return Response(body, media_type="application/json")
+def _json(body: bytes, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, media_type="application/json", headers=headers)

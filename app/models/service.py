@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, TypedDict, Unpack
 
 from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
-from app.db import now_ms
+from app.db import after_commit, now_ms
 from app.errors import Conflict, NotFound, Unprocessable
 from app.ids import new_id
+from app.models import recent
 from app.models.tables import Model, ModelExport, ModelFile
 from ssl_core.backbones import EncoderSpec
 from ssl_core.modalities import AnyModality
@@ -150,6 +152,14 @@ def get(session: Session, project_id: str, model_id: str) -> Model:
     return row
 
 
+def known(session: Session, project_id: str, model_id: str) -> recent.Known:
+    """What asking the model needs, and remembered for a second. Raises NotFound."""
+    row = get(session, project_id, model_id)
+    found = recent.Known(row.id, row.digest, row.config)
+    recent.keep(project_id, found)
+    return found
+
+
 def facts(session: Session, project_id: str, model_id: str, param: str) -> ModelFacts:
     """What a job that starts from this model must know.
 
@@ -250,6 +260,7 @@ def remove(session: Session, row: Model) -> list[str]:
     session.execute(delete(ModelFile).where(ModelFile.model_id == row.id))
     session.delete(row)
     session.flush()
+    after_commit(session, partial(recent.forget, row.project_id, row.id))
     return keys
 
 

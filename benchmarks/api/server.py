@@ -94,12 +94,13 @@ def api(folder: Path, database: str, core: int, settings: dict[str, str]) -> Ite
 
 @contextmanager
 def started(command: list[str], port: int, core: int, more: dict[str, str], log: Path) -> Iterator[Server]:
-    """A Python process on one core, once it accepts connections."""
+    """A process on one core, once it accepts connections: our Python with arguments, or any program by its path."""
+    program = [] if command[0].startswith("/") else [sys.executable]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GROUNDWORK_")}
     began = time.perf_counter()
     with log.open("ab") as out:
         process = subprocess.Popen(
-            [sys.executable, *command], env={**environment, **more, "OMP_NUM_THREADS": "1"}, stdout=out, stderr=out,
+            [*program, *command], env={**environment, **more, "OMP_NUM_THREADS": "1"}, stdout=out, stderr=out,
             preexec_fn=die_with_parent,
         )  # fmt: skip
     os.sched_setaffinity(process.pid, {core})

@@ -22,16 +22,17 @@ def embedding_body(model: str, raw: bytes, width: int, encoding: str, tokens: in
     pieces = [raw[at : at + 4 * width] for at in range(0, len(raw), 4 * width)]
     encode = _base64 if encoding == "base64" else _floats
     data = [{"object": "embedding", "index": at, "embedding": encode(piece)} for at, piece in enumerate(pieces)]
-    return {"object": "list", "data": data, "model": model, "usage": _usage(tokens)}
+    return {"object": "list", "data": data, "model": model, "usage": usage(tokens)}
 
 
 def prediction_body(model: str, answers: Sequence[dict[str, Any]], tokens: int) -> dict[str, Any]:
     """One prediction for each input."""
     data = [{"object": "prediction", "index": at, **one} for at, one in enumerate(answers)]
-    return {"object": "list", "data": data, "model": model, "usage": _usage(tokens)}
+    return {"object": "list", "data": data, "model": model, "usage": usage(tokens)}
 
 
-def _usage(tokens: int) -> dict[str, int]:
+def usage(tokens: int) -> dict[str, int]:
+    """Tokens that were read, as OpenAI tells them."""
     return {"prompt_tokens": tokens, "total_tokens": tokens}
 
 

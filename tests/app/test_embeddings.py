@@ -104,6 +104,32 @@ def test_pooling_is_the_callers_choice(serving: Serving) -> None:
         np.testing.assert_allclose(found, local.embed(["bread oven salt"], pooling), atol=1e-5)
 
 
+def test_eight_bits_are_the_callers_choice_and_the_reply_says_how_near_they_are(serving: Serving) -> None:
+    documents = texts(12, seed=8)
+    exact = vectors(serving, "text", documents)
+    body = {"model": serving.models["text"], "input": documents, "precision": "int8"}
+    reply = serving.client.post("/v1/embeddings", json=body)
+    coarse = np.array([one["embedding"] for one in reply.json()["data"]])
+    cosines = (exact * coarse).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(coarse, axis=1)
+    assert cosines.min() > 0.99 and not np.array_equal(exact, coarse.astype(np.float32))
+    name, cosine, rows = reply.headers["groundwork-precision"].split("; ")
+    assert name == "int8" and float(cosine.removeprefix("cosine=")) > 0.99 and int(rows.removeprefix("rows=")) >= 12
+    assert set(reply.json()) == {"object", "data", "model", "usage"}
+    plain = serving.client.post("/v1/embeddings", json={**body, "precision": "fp32"})
+    assert "groundwork-precision" not in plain.headers
+
+
+def test_callers_at_once_each_have_their_own_error(serving: Serving) -> None:
+    model, good = serving.models["text"], texts(20, seed=6)
+    inputs = [*good, [1, 10**6], "bread", {"image": data_uri(picture())}, ["oven", [10**6]]]
+    with ThreadPoolExecutor(24) as threads:
+        ask = lambda given: serving.client.post("/v1/embeddings", json={"model": model, "input": given})  # noqa: E731
+        replies = list(threads.map(ask, inputs))
+    assert [reply.status_code for reply in replies] == [200] * 20 + [422, 200, 422, 422]
+    told = [reply.json()["error"]["param"] for reply in (replies[20], replies[22], replies[23])]
+    assert told == ["input", "input", "input[1]"]
+
+
 def test_a_fine_tuned_model_embeds_too(serving: Serving) -> None:
     local = load(serving.folders["topics"]).embed(["bread"])
     np.testing.assert_allclose(vectors(serving, "topics", "bread"), local, atol=1e-5)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from ssl_core.durable import committed
 from ssl_core.errors import CheckpointError, DataError, SpecError
 from ssl_core.inference import LoadedModel, load
+from ssl_core.samples import batches_of
 from tests.model_folders import CLASSES, image_model, picture, text_model, texts
 
 
@@ -62,10 +63,8 @@ def test_a_long_text_is_cut_at_the_models_length_and_the_count_says_so(text: Loa
 
 
 def test_batches_waste_less_than_a_quarter_on_padding(text: LoadedModel) -> None:
-    from ssl_core.inference import _batches
-
     samples = text.read(texts(300))
-    batches = _batches(samples, 400)
+    batches = batches_of(samples, 400)
     assert sorted(at for batch in batches for at in batch) == list(range(300))
     slots = sum(len(batch) * max(samples[at].cost for at in batch) for batch in batches)
     assert max(len(batch) * max(samples[at].cost for at in batch) for batch in batches) <= 400

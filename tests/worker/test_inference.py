@@ -145,6 +145,71 @@ def test_an_undecodable_picture_is_named(role: Role) -> None:
     assert (status, param) == (422, "input[1]")
 
 
+def many(role: Role, *requests: dict[str, Any]) -> list[dict[str, Any]]:
+    whole = [{"digest": role.door.digest(one["model_id"]), **one} for one in requests]
+    reply = role.client.post("/embed_many", json={"requests": whole})
+    assert reply.status_code == 200, reply.text
+    replies: list[dict[str, Any]] = reply.json()["replies"]
+    return replies
+
+
+def test_of_many_requests_each_has_its_own_answer_or_error(role: Role) -> None:
+    def text(*words: str, model: str = "mdl_text", **fields: Any) -> dict[str, Any]:
+        return {"model_id": model, "items": [{"text": word} for word in words], **fields}
+
+    asked = [
+        text("bread oven"), text("salt", " "), text("rope tide", "mast"), text("bread", dimensions=33),
+        text("bread", dimensions=8), text("bread", pooling="max"), text("bread", digest="0" * 64), text("oven"),
+        text("bread", model="mdl_image"), {"model_id": "mdl_text", "items": [{"text": "a", "tokens": [1]}]},
+    ]  # fmt: skip
+    found = many(role, *asked)
+    assert [one["status"] for one in found] == [200, 422, 200, 422, 200, 200, 404, 200, 422, 422]
+    codes = {at: (one["error"]["code"], one["error"]["param"]) for at, one in enumerate(found) if "error" in one}
+    assert codes == {
+        1: ("empty_input", "input[1]"), 3: ("invalid_dimensions", "dimensions"), 6: ("not_found", "model"),
+        8: ("wrong_modality", "input[0]"), 9: ("invalid_input", "input[0]"),
+    }  # fmt: skip
+    for at in (0, 2, 4, 5, 7):
+        alone = role.client.post("/embed", json={"digest": role.door.digest("mdl_text"), **asked[at]})
+        np.testing.assert_allclose(floats(found[at]), vectors(alone), atol=1e-5)
+        assert found[at]["tokens"] == alone.json()["tokens"]
+
+
+def floats(answer: dict[str, Any]) -> np.ndarray[Any, Any]:
+    return np.frombuffer(base64.b64decode(answer["vectors"]), "<f4").reshape(-1, answer["dim"])
+
+
+def test_of_many_requests_those_over_the_bound_are_told_to_try_again(door: ModelDoor, tmp_path: Path) -> None:
+    role = start(door, tmp_path, inference_requests=3)
+    one = {"model_id": "mdl_text", "items": [{"text": "bread"}]}
+    found = many(role, *[one] * 5)
+    stop(role)
+    assert [each["status"] for each in found] == [200, 200, 200, 503, 503]
+    assert {each["error"]["code"] for each in found[3:]} == {"inference_busy"}
+
+
+def test_many_without_the_token_or_with_a_strange_body_are_refused(role: Role) -> None:
+    reply = httpx2.post(f"{role.client.base_url}/embed_many", json={"requests": []})
+    assert refused(reply) == (401, "invalid_token", None)
+    assert refused(role.client.post("/embed_many", json={"requests": []})) == (422, "invalid_request", "requests")
+
+
+def test_eight_bits_are_near_float32_and_say_so(role: Role) -> None:
+    documents = texts(30, seed=3)
+    exact = vectors(role.ask("/embed", "mdl_text", [{"text": text} for text in documents]))
+    reply = role.ask("/embed", "mdl_text", [{"text": text} for text in documents], precision="int8")
+    coarse, told = vectors(reply), reply.json()["precision"]
+    cosines = (exact * coarse).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(coarse, axis=1)
+    assert not np.array_equal(exact, coarse) and cosines.min() > 0.99
+    assert told == {"name": "int8", "cosine": pytest.approx(cosines.min(), abs=1e-3), "rows": 30}
+
+
+def test_eight_bits_of_a_picture_model_are_refused(role: Role) -> None:
+    items = [{"image": base64.b64encode(picture()).decode()}]
+    found = refused(role.ask("/embed", "mdl_image", items, precision="int8"))
+    assert found == (422, "precision_unsupported", "precision")
+
+
 @pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic " + TOKEN])
 def test_without_the_worker_token_it_answers_401(role: Role, header: str) -> None:
     reply = httpx2.post(f"{role.client.base_url}/embed", json={}, headers={"Authorization": header})
