@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -40,25 +40,29 @@ def _either(ours: str, theirs: str) -> AliasChoices:
     return AliasChoices(ours, theirs)
 
 
-def _with_their_names(schema: dict[str, Any], example: dict[str, Any]) -> None:
-    """The document shows both names of a field."""
-    schema["example"] = example
-    known = schema["properties"]
-    for ours, theirs in (("events", "event_types"), ("description", "name")):
-        about = f"`{ours}`, as OpenAI's clients call it; send one of the two"
-        known[theirs] = {**{k: v for k, v in known[ours].items() if k != "title"}, "description": about}
-    schema["not"] = {"anyOf": [{"required": ["events", "event_types"]}, {"required": ["description", "name"]}]}
-    if "events" in schema.get("required", []):
-        schema["required"].remove("events")
-        schema["anyOf"] = [{"required": ["events"]}, {"required": ["event_types"]}]
+def _with_their_names(example: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """For the document: this example, and both names of a field."""
+
+    def extend(schema: dict[str, Any]) -> None:
+        schema["example"] = example
+        known = schema["properties"]
+        for ours, theirs in (("events", "event_types"), ("description", "name")):
+            about = f"`{ours}`, as OpenAI's clients call it; send one of the two"
+            known[theirs] = {**{k: v for k, v in known[ours].items() if k != "title"}, "description": about}
+        schema["not"] = {"anyOf": [{"required": ["events", "event_types"]}, {"required": ["description", "name"]}]}
+        if "events" in schema.get("required", []):
+            schema["required"].remove("events")
+            schema["anyOf"] = [{"required": ["events"]}, {"required": ["event_types"]}]
+
+    return extend
 
 
 class EndpointCreate(Value):
     """A new receiver."""
 
-    model_config = ConfigDict(json_schema_extra=partial(
-        _with_their_names, example={"url": _URL, "events": ["job.succeeded", "job.failed"]}
-    ))  # fmt: skip
+    model_config = ConfigDict(
+        json_schema_extra=_with_their_names({"url": _URL, "events": ["job.succeeded", "job.failed"]})
+    )
 
     url: Url
     events: Events = Field(validation_alias=_either("events", "event_types"))
@@ -70,7 +74,7 @@ class EndpointCreate(Value):
 class EndpointChange(Value):
     """What is left out stays."""
 
-    model_config = ConfigDict(json_schema_extra=partial(_with_their_names, example={"status": "enabled"}))
+    model_config = ConfigDict(json_schema_extra=_with_their_names({"status": "enabled"}))
 
     url: Url | None = None
     events: Events | None = Field(default=None, validation_alias=_either("events", "event_types"))

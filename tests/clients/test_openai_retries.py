@@ -157,11 +157,15 @@ def test_embeddings_wait_for_an_inference_role_that_is_away(unserved: Served) ->
         served.openai().embeddings.create(model=model, input="salt")
     assert (caught.value.status_code, caught.value.code) == (503, "inference_unavailable")
     assert int(caught.value.response.headers["retry-after"]) >= 1
-    roles: list[Any] = []
-    url = served.platform.settings.inference_url
-    starting = threading.Thread(target=lambda: roles.append(start_role(served.url, url, served.folder)))
-    starting.start()
-    raw = served.openai(max_retries=60).embeddings.with_raw_response.create(model=model, input="salt")
-    assert raw.retries_taken > 0 and raw.parse().data
-    starting.join()
-    stop_role(roles[0])
+    told: list[Any] = []
+
+    def ask() -> None:
+        told.append(served.openai(max_retries=100).embeddings.with_raw_response.create(model=model, input="salt"))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    # Here and not in the thread: the role ends with the thread that started it.
+    role = start_role(served.url, served.platform.settings.inference_url, served.folder)
+    asking.join(200)
+    stop_role(role)
+    assert told[0].retries_taken > 0 and told[0].parse().data
