@@ -87,6 +87,8 @@ def _limits(schema: Schema) -> list[str]:
 def _default(name: str, schema: Schema, required: set[str]) -> str:
     if name in required:
         return "required"
-    if "default" not in schema:
+    if schema.get("default") is None:
         return ""
-    return "" if schema["default"] is None else cell(f"`{json.dumps(schema['default'], ensure_ascii=False)}`")
+    if isinstance(schema["default"], dict):
+        return "its defaults" if schema["default"] else ""
+    return cell(f"`{json.dumps(schema['default'], ensure_ascii=False)}`")
