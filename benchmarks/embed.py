@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.api.load import Line, Seen, closed_loop, wire
-from benchmarks.api.server import Server, free_port, started, used
+from benchmarks.api.server import Server, free_port, on_core, started, used
 from benchmarks.api.world import World, world
 from benchmarks.embed_report import write
 from benchmarks.engine import engine
@@ -141,24 +141,13 @@ def server_side(precision: str, server: Any) -> Iterator[Side]:
 @contextmanager
 def _peer(name: str, options: argparse.Namespace, command: list[str], path: str) -> Iterator[Side]:
     port = free_port()
-    with _on(options.cores[0]):
+    with on_core(options.cores[0]):
         log = Path(os.devnull)
         environment = {**_OFFLINE, "PYTHONPATH": str(options.peers)}
         with started([*command, "--port", str(port)], port, options.cores[0], environment, log) as server:
             fields = {"model": "minibert"} if name == "infinity" else {}
             side = Side(name, port, [server.pid], path, fields, input_name="inputs" if name == "naive" else "input")
             yield side
-
-
-@contextmanager
-def _on(core: int) -> Iterator[None]:
-    """What is started within stays on that core, with every thread that it begins."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _ours(made: World) -> Iterator[Any]:
@@ -171,7 +160,7 @@ def _ours(made: World) -> Iterator[Any]:
 
         url = free_url()
         model = registered.model(made.platform, made.projects[0], made.folder / "model")
-        with _on(made.cores[0]), made.api(INFERENCE_URL=url) as server:
+        with on_core(made.cores[0]), made.api(INFERENCE_URL=url) as server:
             role = start_role(f"http://127.0.0.1:{server.port}", url, made.folder, inference_threads=1)
             try:
                 shared.append((server.port, [server.pid, role.pid], made.keys[0], model))
@@ -229,7 +218,7 @@ def bare_cpu(model: Path, sentences: list[str], precision: str, core: int) -> fl
         "    return (time.process_time() - began) * 1000 / len(texts)\n"
         "once(); print(statistics.median(once() for _ in range(5)))"
     )
-    with _on(core):
+    with on_core(core):
         done = subprocess.run(
             [sys.executable, "-c", code, str(model), precision], input=json.dumps(sentences), text=True, check=True,
             capture_output=True, env={**os.environ, **_OFFLINE},

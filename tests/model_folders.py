@@ -33,13 +33,15 @@ TEXT_BACKBONE = EncoderSpec(name="custom", family="transformer", width=32, depth
 IMAGE_BACKBONE = EncoderSpec(name="custom", family="convnet", width=16, depth=2)
 
 
-def text_model(folder: Path, task: bool = False, seed: int = 0, max_length: int = 24) -> Path:
+def text_model(
+    folder: Path, task: bool = False, seed: int = 0, max_length: int = 24, backbone: EncoderSpec = TEXT_BACKBONE
+) -> Path:
     """A text encoder, or a classifier of three topics."""
     modality = TextModality(max_length=max_length, vocab_size=512, span_min=4, span_max=8)
     codec = tokenizer.train(texts(200, seed=5), "bpe", 512, False)
     facts = text_shards.facts(codec, max_length)
     torch.manual_seed(seed)
-    nets = _nets(TEXT_BACKBONE, facts, task)
+    nets = _nets(backbone, facts, task)
     with committed(folder) as out:
         codec.save(str(out / "tokenizer.json"))
         _write(out, nets, modality, facts, task)

@@ -16,13 +16,15 @@ from typing import Any
 
 from benchmarks.api.load import closed_loop, open_loop, wire
 from benchmarks.api.rows_reading import over, polls
-from benchmarks.api.server import WORKER_TOKEN, Server, children, rss_mb, used
+from benchmarks.api.server import WORKER_TOKEN, Server, children, on_core, rss_mb, used
 from benchmarks.api.world import World
 from benchmarks.upload import BLOCK, send
 from tests.services import die_with_parent
 
 STREAMS, MEGABYTES = 16, 256
 CLIENTS, ITEMS = 32, 64
+BACKBONE: dict[str, Any] = {"name": "custom", "family": "transformer", "width": 256, "depth": 6, "heads": 4}
+"""Of 4.9 million weights."""
 
 
 def machine_rate(folder: Path, megabytes: int, core: int) -> float:
@@ -87,17 +89,21 @@ def l3(world: World) -> dict[str, Any]:
 
 def l4(world: World) -> dict[str, Any]:
     """32 clients that each ask for one vector at a time; the same items in the model alone; then too many at once."""
+    from ssl_core.backbones import EncoderSpec
     from tests.app import registered  # these bring torch, which no other row should hold
     from tests.inference_role import free_url, start_role, stop_role
     from tests.model_folders import text_model, texts
 
-    folder, url, seconds = text_model(world.folder / "model"), free_url(), world.seconds(15, 5)
+    folder = text_model(world.folder / "model", max_length=64, backbone=EncoderSpec(**BACKBONE))
+    url, seconds = free_url(), world.seconds(15, 5)
     model, items = registered.model(world.platform, world.projects[0], folder), texts(ITEMS)
     asked = [wire("POST", "/v1/embeddings", world.keys[0], {"model": model, "input": item}) for item in items]
     with world.api(INFERENCE_URL=url) as server:
-        role = start_role(f"http://127.0.0.1:{server.port}", url, world.folder, inference_requests=64)
+        with on_core(world.cores[0]):
+            role = start_role(
+                f"http://127.0.0.1:{server.port}", url, world.folder, inference_requests=64, inference_threads=1
+            )
         try:
-            os.sched_setaffinity(role.pid, {world.cores[0]})
             asyncio.run(closed_loop(server.port, over(asked), 8, 2))
             before, beside = used(server), _cpu(role.pid)
             seen = asyncio.run(closed_loop(server.port, over(asked), CLIENTS, seconds))
@@ -118,8 +124,13 @@ def l4(world: World) -> dict[str, Any]:
 
 def _bare(folder: Path, items: list[str]) -> float:
     """CPU-milliseconds of one item in batches of 32, in the model alone."""
-    from ssl_core.inference import load
+    import torch
 
+    from ssl_core.inference import load
+    from ssl_core.machine import keep_freed_memory
+
+    keep_freed_memory()  # as the role does
+    torch.set_num_threads(1)
     model = load(folder)
     model.embed(items[:CLIENTS])
     began, rounds = time.process_time(), 20
