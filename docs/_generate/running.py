@@ -33,6 +33,7 @@ _BUDGETS = (
     (re.compile(r"--(minutes|steps|epochs) +[\d.]+"), "--steps 3"),
     (re.compile(r'"(steps)": *\d{2,}'), r'"\1": 3'),
 )
+_DIARY = re.compile(r"\d\d:\d\d:\d\d  (?!Stage|The job)")
 ROOT = Path(__file__).parents[2]
 SECONDS = 3600
 
@@ -226,8 +227,8 @@ def commands(code: str) -> list[str]:
 
 def missing_lines(shown: str, came: str) -> list[str]:
     """Lines of the shown output that did not come in that order; figures, ids and the width of columns may differ."""
-    # A longer run tells its progress, in percents, more often than the few steps of a test.
-    wanted = [_loose(line) for line in shown.splitlines() if "%" not in line]
+    # A longer run tells its progress, in percents, and what happens meanwhile, more often than the few steps of a test.
+    wanted = [_loose(line) for line in shown.splitlines() if "%" not in line and not _DIARY.match(line)]
     wanted = [line for line in wanted if line and line != "…"]
     rest = iter([_loose(line) for line in came.splitlines()])
     return [line for line in wanted if not any(_fits(line, each) for each in rest)]
@@ -243,7 +244,8 @@ def _loose(line: str) -> str:
     line = re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", ID.sub("ID", line))
     line = re.sub(r"[─━═╌▁▂▃▄▅▆▇█▏▎▍▌▋▊▉⠀-⣿]+", "", line)
     line = re.sub(r"\d[\d,.:]*(e[+-]?\d+)?( ?(kB|KB|MB|GB|KiB|MiB|GiB|bytes|B|k|M|s|ms|min|h)\b)?", "#", line)
-    return " ".join(re.sub(r"[+-]#", "#", line).split())
+    line = " ".join(re.sub(r"[+-]#", "#", line).split())
+    return re.sub(r"#( #)+", "#", line)
 
 
 def _ids(text: str, kind: str) -> list[str]:
