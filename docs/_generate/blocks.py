@@ -4,6 +4,7 @@ A line of HTML directly above a fence says what is special about it, and is seen
 
     <!-- not run: needs Docker -->      the block is not executed, and why
     <!-- server -->                     the block starts the server that the other blocks of the page talk to
+    <!-- fails -->                      the block shows what is said about a mistake
 
 And one at the head of a page: `<!-- given: texts -->` says that a dataset of texts and a model pretrained on it are
 there already: `ds_…` and `mdl_…` of that page.
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _FENCE = re.compile(r"^( *)```([\w+-]*)[^`]*$")
-_NOTE = re.compile(r"^\s*<!-- (not run: (?P<reason>\S.*?)|(?P<server>server)) -->\s*$")
+_NOTE = re.compile(r"^\s*<!-- (not run: (?P<reason>\S.*?)|(?P<server>server)|(?P<fails>fails)) -->\s*$")
 
 
 _GIVEN = re.compile(r"^<!-- given: (\w+) -->$", re.MULTILINE)
@@ -33,6 +34,7 @@ class Block:
         code: what is inside.
         reason: why it is not run; None = it is.
         server: whether it starts the server.
+        fails: whether its exit status is another than 0.
     """
 
     page: str
@@ -41,6 +43,7 @@ class Block:
     code: str
     reason: str | None = None
     server: bool = False
+    fails: bool = False
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -71,5 +74,6 @@ def _blocks(lines: list[str], page: str) -> Iterator[Block]:
         note = _NOTE.match(lines[at - 1]) if at else None
         code = "\n".join(line.removeprefix(indent) for line in lines[at + 1 : end])
         reason = note.group("reason") if note else None
-        yield Block(page, at + 1, language, code, reason, bool(note and note.group("server")))
+        server, fails = (bool(note and note.group(name)) for name in ("server", "fails"))
+        yield Block(page, at + 1, language, code, reason, server, fails)
         at = end + 1

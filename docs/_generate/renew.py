@@ -1,7 +1,8 @@
 """Runs the blocks of a page for real, and writes what they print into the page: `python -m docs._generate.renew PAGE`.
 
 Every `output` block is replaced by the output of the block before it, and ids of earlier output by the new ones. The
-folder holds the pictures that the tour speaks of, taken from CIFAR-10 in `--data`.
+folder holds the files that the page speaks of: with `--data` the tour's pictures, taken from CIFAR-10 there, else the
+small ones of `tests/docs/files.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from docs._generate.blocks import blocks
 from docs._generate.running import Runner, Server
 from examples.server import serving
+from tests.docs.files import write
 
 SEED = 20240607
 POOL, TEST = 4000, 50
@@ -60,11 +62,14 @@ def main() -> None:
     """One page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=Path)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="the development data")
+    parser.add_argument("--data", type=Path, help="the development data")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="groundwork-page-") as name:
-        folder = Path(name)
-        take_pictures(options.data, folder)
+        folder = Path(name) / "page"
+        if options.data is None:
+            write(folder, options.page.read_text(encoding="utf-8"))
+        else:
+            take_pictures(options.data, folder)
         with serving(folder) as (url, key):
             server = Server(url, key, folder / "data", (folder / "serve.log").read_text())
             runner = Runner(server, folder, short=False)

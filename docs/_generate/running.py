@@ -198,7 +198,9 @@ class Runner:
         script = f"set -aeo pipefail\n{code}\nenv -0 > {shlex.quote(str(state))}"
         call, environment = ["bash", "-c", script], self.environment() | self._told
         done = subprocess.run(call, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=SECONDS)
-        if done.returncode:
+        if block.fails and done.returncode:
+            return done.stdout + done.stderr
+        if block.fails or done.returncode:
             said = f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
             raise Failed(f"{block}: exit status {done.returncode}\n{code}\n{said}")
         kept = (pair.partition("=") for pair in state.read_text().split("\0") if pair)
