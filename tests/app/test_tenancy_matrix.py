@@ -100,7 +100,6 @@ def body_of(operation: dict[str, Any], document: dict[str, Any]) -> dict[str, An
     if "examples" in content["application/json"]:
         return {"json": next(iter(content["application/json"]["examples"].values()))["value"]}
     schema = content["application/json"]["schema"]
-    schema = next((each for each in schema.get("anyOf", ()) if "$ref" in each), schema)  # a body that may be left out
     found = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
     return {"json": found.get("example") or found["examples"][0]}
 
