@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 
-.PHONY: help setup demo serve test test-clients test-faults test-browser soak check docs fuzz bench bench-api bench-embed
+.PHONY: help setup demo serve test test-clients test-docs test-faults test-browser soak check docs fuzz bench bench-api bench-embed
 .PHONY: bench-gpu clean
 
 help:  ## this list
@@ -19,7 +19,7 @@ serve: $(VENV)/.demo  ## the whole platform on embedded defaults, data in ./data
 	$(BIN)/groundwork serve
 
 test: $(VENV)/.dev  ## every test; real PostgreSQL, Redis, HTTP and subprocesses
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not faults and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not faults and not browser and not pages"
 
 test-clients: $(VENV)/.clients  ## the official openai client, LangChain and LlamaIndex against real servers
 	GROUNDWORK_TEST_CLIENTS=required OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/clients
@@ -29,6 +29,9 @@ test-faults: $(VENV)/.dev  ## every fault of docs/faults.md, on SQLite and on Po
 
 soak: $(VENV)/.dev  ## random faults under load: MINUTES=30 SEED=1; the same seed draws the same faults
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
+
+test-docs: $(VENV)/.dev  ## every code block of the documentation, page by page against servers (about 10 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/docs -m pages
 
 test-browser: $(VENV)/.dev  ## walks through the dashboard in a Chromium from PATH or $$CHROMIUM (SCREENSHOTS=1: renew docs/images)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/web -m browser -rs

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Body, Request
+from fastapi.openapi.models import Example
 
 from app.auth.audit import audited
 from app.deps import AdminKey, PageDep, PlatformDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep
@@ -26,6 +27,10 @@ from app.webhooks.schemas import (
 from app.webhooks.tables import WebhookDelivery, WebhookEndpoint
 
 router = api_router("webhooks")
+_SAMPLE: dict[str, Example] = {
+    "sample": {"summary": "A sample of one event, now", "value": {"event_type": "fine_tuning.job.succeeded"}}
+}
+Trial = Annotated[EndpointTest | None, Body(openapi_examples=_SAMPLE)]
 
 
 @router.post("/webhook_endpoints", response_model=EndpointShape, status_code=201, summary="Add a receiver")
@@ -103,7 +108,7 @@ def rotate_webhook_secret(
     summary="Send a test event",
 )  # fmt: skip
 async def test_webhook_endpoint(
-    endpoint_id: str, key: AdminKey, platform: PlatformDep, body: EndpointTest | None = None
+    endpoint_id: str, key: AdminKey, platform: PlatformDep, body: Trial = None
 ) -> DeliveryShape | TestResult:
     """An event `webhook.test`; its delivery tells what the receiver answered.
 

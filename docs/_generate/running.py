@@ -209,7 +209,9 @@ class Runner:
 
     def _python(self, block: Block, code: str) -> str:
         said, before = io.StringIO(), dict(os.environ)
-        os.environ.update(self.environment() | self._told)
+        # What a page in Python tells of a server, its comments say: there is no command that would leave word of it.
+        server = {"GROUNDWORK_URL": self.server.url, "GROUNDWORK_API_KEY": self.server.key}
+        os.environ.update(self.environment() | server | self._told)
         try:
             with contextlib.chdir(self.folder), contextlib.redirect_stdout(said):
                 exec(compile(code, str(block), "exec", dont_inherit=True), self._names)

@@ -25,7 +25,7 @@ LANGUAGES = {"sh", "python", "output", "json", "yaml", "text", ""}
 """`output` is what the block before it prints; `text` and no word at all are drawings."""
 
 
-@pytest.mark.slow
+@pytest.mark.pages
 @pytest.mark.timeout(900)  # a page is several trainings; machines are shared
 @pytest.mark.parametrize("name", [name for name in names() if runnable(name)])
 def test_the_blocks_of_a_page_run_in_their_order(name: str, runner: Callable[[str], Runner]) -> None:
