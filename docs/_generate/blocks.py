@@ -5,6 +5,7 @@ A line of HTML directly above a fence says what is special about it, and is seen
     <!-- not run: needs Docker -->      the block is not executed, and why
     <!-- server -->                     the block starts the server that the other blocks of the page talk to
     <!-- fails -->                      the block shows what is said about a mistake
+    <!-- differs: which rows are near -->   of shown output, whose lines but the first depend on a run, and why
 
 And one at the head of a page: `<!-- given: texts -->` says that a dataset of texts and a model pretrained on it are
 there already: `ds_…` and `mdl_…` of that page.
@@ -17,7 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _FENCE = re.compile(r"^( *)```([\w+-]*)[^`]*$")
-_NOTE = re.compile(r"^\s*<!-- (not run: (?P<reason>\S.*?)|(?P<server>server)|(?P<fails>fails)) -->\s*$")
+_NOTE = re.compile(
+    r"^\s*<!-- (not run: (?P<reason>\S.*?)|(?P<server>server)|(?P<fails>fails)|differs: (?P<differs>\S.*?)) -->\s*$"
+)
 
 
 _GIVEN = re.compile(r"^<!-- given: (\w+) -->$", re.MULTILINE)
@@ -35,6 +38,7 @@ class Block:
         reason: why it is not run; None = it is.
         server: whether it starts the server.
         fails: whether its exit status is another than 0.
+        differs: why shown output is another in each run; its first line is not.
     """
 
     page: str
@@ -44,6 +48,7 @@ class Block:
     reason: str | None = None
     server: bool = False
     fails: bool = False
+    differs: str | None = None
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -75,5 +80,5 @@ def _blocks(lines: list[str], page: str) -> Iterator[Block]:
         code = "\n".join(line.removeprefix(indent) for line in lines[at + 1 : end])
         reason = note.group("reason") if note else None
         server, fails = (bool(note and note.group(name)) for name in ("server", "fails"))
-        yield Block(page, at + 1, language, code, reason, server, fails)
+        yield Block(page, at + 1, language, code, reason, server, fails, note.group("differs") if note else None)
         at = end + 1

@@ -53,7 +53,7 @@ def _texts(folder: Path) -> None:
 
 
 def _pictures(folder: Path) -> None:
-    split = digits(4, 4)
+    split = digits(10, 4)
     for name, rows in (("labelled", split.train), ("test", split.test)):
         of: dict[str, int] = {}
         for content, label in rows:
