@@ -18,9 +18,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _FENCE = re.compile(r"^( *)```([\w+-]*)[^`]*$")
-_NOTE = re.compile(
-    r"^\s*<!-- (not run: (?P<reason>\S.*?)|(?P<server>server)|(?P<fails>fails)|differs: (?P<differs>\S.*?)) -->\s*$"
+_NOTES = (
+    r"not run: (?P<reason>\S.*?)",
+    r"(?P<server>server)",
+    r"(?P<fails>fails)",
+    r"differs: (?P<differs>\S.*?)",
 )
+_NOTE = re.compile(rf"^\s*<!-- (?:{'|'.join(_NOTES)}) -->\s*$")
 
 
 _GIVEN = re.compile(r"^<!-- given: (\w+) -->$", re.MULTILINE)

@@ -24,7 +24,7 @@ from typing import Any
 
 from docs._generate.blocks import Block
 
-ID = re.compile(r"\b(?:ds|mdl|job|key|upload|whk|evt|prj|imp)_[0-9a-z]{4,40}\b")
+ID = re.compile(r"\b(?:ds|mdl|job|key|upload|whk|evt|proj|imp)_[0-9a-z]{4,40}\b")
 KEY = re.compile(r"\bgw_\w{12,}")
 _BLANK = re.compile(r"\b(ds|job|mdl)_…")
 _BUDGETS = (

@@ -58,10 +58,15 @@ def _pictures(folder: Path) -> None:
         of: dict[str, int] = {}
         for content, label in rows:
             of[label] = of.get(label, 0) + 1
-            _put(folder / name / CLASSES[int(label)] / f"{of[label]:04d}.png", content)
+            _put(folder / name / CLASSES[int(label)] / f"{of[label]:04d}.png", _enlarged(content))
     for number, content in enumerate(split.pool[:64]):
-        _put(folder / "pictures" / f"{number:04d}.png", content)
+        _put(folder / "pictures" / f"{number:04d}.png", _enlarged(content))
     _zip(folder / "pictures.zip", {f"{n:04d}.png": content for n, content in enumerate(split.pool[:64])})
+
+
+def _enlarged(picture: bytes) -> bytes:
+    """A digit at the size of the tour's pictures, for which the recipe takes the same encoder."""
+    return _png(Image.open(io.BytesIO(picture)).convert("RGB").resize((32, 32)))
 
 
 def _sounds(folder: Path) -> None:
