@@ -31,7 +31,7 @@ def dataset(served: tuple[Client, Path], tmp_path_factory: pytest.TempPathFactor
     words = [f"word{n}" for n in range(200)]
     path = tmp_path_factory.mktemp("pool") / "pool.jsonl"
     path.write_text("\n".join(json.dumps({"text": " ".join(draw.choices(words, k=30))}) for _ in range(100)))
-    return str(served[0].wait_dataset(served[0].upload(path)["id"])["id"])
+    return served[0].datasets.upload(path).wait().id
 
 
 def ranks(data: Path) -> dict[int, int]:

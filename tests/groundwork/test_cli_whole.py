@@ -22,11 +22,14 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """Beside a serve whose data folder is `data`, as it is for whoever has just installed it."""
     folder = tmp_path_factory.mktemp("whole")
     served = Served(folder / "data").ready()
-    yield Shell(folder)
+    made = Shell(folder)
+    made.says("login")
+    yield made
     assert served.stop() == 0
 
 
 def test_login_beside_a_serve_needs_no_key(shell: Shell) -> None:
+    shell.says("logout")
     assert "groundwork login" in shell.refuses("datasets", "list", status=2)
     assert "logged in at http://127.0.0.1:" in shell.says("login")
     assert "login on" in shell.says("keys", "list")

@@ -92,7 +92,10 @@ def test_an_upload_that_breaks_for_good_names_what_to_resume_with(
         with pytest.raises(UploadBroken, match=r"pool\.txt broke off .* go on with resume='upl_") as caught:
             gw.datasets.upload(pool)
         proxy.plans.clear()
-        made = gw.datasets.upload(pool, resume=caught.value.upload_id)
+        # Until the server has seen that it broke off, it says that it is still busy with it: a patient client goes on.
+        later = opened(proxy.url, world.live.key)
+        later.uploads.part_bytes = gw.uploads.part_bytes
+        made = later.datasets.upload(pool, resume=caught.value.upload_id)
         assert same(pool, made, tmp_path / "back")
 
 
