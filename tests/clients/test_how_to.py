@@ -21,6 +21,7 @@ def served(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     yield from start_served(sqlite_template, tmp_path_factory.mktemp("how_to"))
 
 
+@pytest.mark.pages
 def test_every_block_of_the_page_runs(
     served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

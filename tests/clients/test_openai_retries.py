@@ -136,6 +136,7 @@ def limited(sqlite_url: str, tmp_path: Path) -> Iterator[World]:
     yield from start_world(make_settings(sqlite_url, tmp_path, requests_per_minute=60))
 
 
+@pytest.mark.patient
 def test_too_many_requests_are_told_when_to_come_back_and_do(limited: World) -> None:
     client = limited.openai()
     with pytest.raises(openai.RateLimitError) as caught:

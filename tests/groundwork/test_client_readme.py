@@ -19,6 +19,7 @@ SECTION = re.compile(r"^## Python client\n\n```python\n(.*?)^```$", re.MULTILINE
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.pages
 def test_the_clients_lines_in_the_readme_run(tmp_path: Path) -> None:
     found = SECTION.search((ROOT / "README.md").read_text())
     assert found is not None
