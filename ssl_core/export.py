@@ -162,6 +162,8 @@ class Card:
     best_step: int
     steps: int
     seconds: float
+    int8: dict[str, Any] | None = None
+    """How near 8-bit weights stay (`ssl_core.evaluation.precision`); None where they are not offered."""
 
 
 def export(workdir: Path, nets: Nets, card: Card, tokenizer: Path | None) -> dict[str, Any]:
@@ -199,7 +201,8 @@ def _config(nets: Nets, card: Card) -> dict[str, Any]:
 
 def _card(card: Card) -> dict[str, Any]:
     digests = {name: read_manifest(Path(path)).get("digest") for name, path in card.order.datasets.items()}
-    return {
+    told = {} if card.int8 is None else {"int8": card.int8}
+    return told | {
         "spec": card.spec.model_dump(mode="json"),
         "seed": card.spec.seed,
         "metrics": card.metrics,

@@ -19,7 +19,7 @@ from ssl_core.data.restated import Restated
 from ssl_core.durable import committed, write_json
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import SpecError
-from ssl_core.evaluation import unknown_labels
+from ssl_core.evaluation import precision, unknown_labels
 from ssl_core.evaluation.features import plain_batches
 from ssl_core.export import BaseModel, Card, Finished, finish, open_base
 from ssl_core.leakage import gate, quality
@@ -113,8 +113,15 @@ def finetune(order: RunOrder, spec: FinetuneSpec, context: RunContext) -> dict[s
         state.step if state.best is None else state.best_step,
         state.step,
         state.elapsed,
+        _int8(nets, train_split, validation) if outcome.status == "done" and distributed.is_main() else None,
     )
     return finish(context, Finished(nets, outcome, card, start.tokenizer))
+
+
+def _int8(nets: Nets, train_split: Split, validation: Split) -> dict[str, Any] | None:
+    """On held-out rows, where there are any."""
+    tried = validation if len(validation.indices) else train_split
+    return precision.int8_told(nets.encoder, tried.source, tried.modality, tried.indices)
 
 
 def _final(

@@ -17,7 +17,7 @@ from ssl_core.data.cache import prepared
 from ssl_core.data.loader import Loader, make_batch, read_slice
 from ssl_core.encoders import build_encoder
 from ssl_core.errors import SpecError
-from ssl_core.evaluation import attention, neighbours
+from ssl_core.evaluation import attention, neighbours, precision
 from ssl_core.evaluation.features import features
 from ssl_core.evaluation.probe import probe_scores
 from ssl_core.evaluation.samples import Show
@@ -177,8 +177,14 @@ def pretrain(order: RunOrder, spec: PretrainSpec, context: RunContext) -> dict[s
         outcome.state.step if outcome.state.best is None else outcome.state.best_step,
         outcome.state.step,
         outcome.state.elapsed,
+        _int8(nets, loader, evaluation) if outcome.status == "done" and distributed.is_main() else None,
     )
     return finish(context, Finished(nets, outcome, card, tokenizer if tokenizer.exists() else None))
+
+
+def _int8(nets: Nets, loader: Loader, evaluation: PretrainEvaluation) -> dict[str, Any] | None:
+    """On documents of the pool."""
+    return precision.int8_told(nets.encoder, loader.source, loader.modality, evaluation.documents)
 
 
 def _show(objective: Objective, nets: Nets, loader: Loader, samples: NDArray[np.int64], show: Show) -> None:

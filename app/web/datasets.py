@@ -7,13 +7,16 @@ import json
 from typing import Any
 
 from fastapi import Request, Response
+from sqlalchemy.orm import Session
 
 from app.datasets import service
 from app.datasets.schemas import BadRowList, as_object
 from app.deps import PageDep, ReadKey, ReadSessionDep, StoreDep
 from app.errors import NotFound
 from app.inference.rows import read_row
+from app.jobs import reading
 from app.jobs import service as jobs
+from app.jobs.states import Status
 from app.models import service as models
 from app.storage import Store
 from app.web.edge import listed, page, page_router
@@ -49,12 +52,14 @@ def dataset_page(
     files = {name: _file(session, key.project_id, row, name) for name in ("preview.json", "errors.jsonl")}
     saw = by_id(session, models.of_project(key.project_id), set(models.that_saw(session, key.project_id, row.id)))
     running = jobs.live_job_using(session, row.id)
+    searched = _searched(session, key.project_id, row.id) if ready else []
     session.close()  # nothing of the database is held while the store is read
     bad = [] if files["errors.jsonl"] is None else store.get(files["errors.jsonl"]["key"]).splitlines()[:_BAD_ROWS]
     return page(
         request, "dataset.html", title=shown.name, dataset=shown, profile=profile, models=list(saw.values()),
         rows=_preview(store, files["preview.json"]), bad=BadRowList.of_lines(bad, shown.bad_rows or 0),
-        histogram=_histogram(profile), unit=_UNITS.get(shown.modality or "", ""), running=running, chunks=_chunks,
+        searched=searched, asked=_asked(searched), histogram=_histogram(profile),
+        unit=_UNITS.get(shown.modality or "", ""), running=running, chunks=_chunks,
     )  # fmt: skip
 
 
@@ -74,6 +79,21 @@ def row_media(dataset_id: str, row: int, key: ReadKey, session: ReadSessionDep, 
     # A page of its own it never is: the type is one of ours, and nothing in it may run.
     held = {"Cache-Control": "private, max-age=3600", "Content-Security-Policy": "sandbox; default-src 'none'"}
     return Response(raw, media_type=_type_of(raw), headers=held | {"X-Content-Type-Options": "nosniff"})
+
+
+def _searched(session: Session, project_id: str, dataset_id: str) -> list[Any]:
+    """Models whose vectors of this dataset can be searched, the newest first."""
+    ended = [job for job in reading.embeddings(session, project_id, dataset_id) if job.status == Status.SUCCEEDED]
+    ids = dict.fromkeys(str(job.resolved_spec["model"]) for job in ended)
+    found = by_id(session, models.of_project(project_id), set(ids))
+    return [found[id] for id in ids if id in found]
+
+
+def _asked(searched: list[Any]) -> list[tuple[str, tuple[str, ...]]]:
+    """(column, media types) of what any of these models reads; no media types = text."""
+    names = dict.fromkeys(str(model.config["modality"]["name"]) for model in searched)
+    columns = {name: column for modality in names for name, column in MODALITIES[modality].columns.items()}
+    return [(name, tuple(column.media)) for name, column in columns.items()]
 
 
 def _type_of(raw: bytes) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 from sqlalchemy import event, func, select
 
 from app.jobs import turns
-from app.jobs.clock import now
 from app.jobs.limits import Limits
 from app.jobs.tables import Job, Point
 from app.platform import read_scope
@@ -174,8 +173,8 @@ def _plans(world: World) -> dict[str, bool]:
     event.listen(engine, "before_cursor_execute", note)
     with read_scope(world.platform) as session:
         wanted = turns.Wanted(None, "cpu")
-        at = now(session)
-        for chosen in list(turns.choices(session, wanted, at))[:1]:
+        turn = turns.look(session, wanted)
+        for chosen in list(turns.choices(session, wanted, turn))[:1]:
             session.scalars(select(Job.id).where(chosen)).all()
         mine = select(Job).where(Job.project_id == world.projects[0], Job.parent_id.is_(None), Job.type != "ingest")
         session.scalars(mine.where(Job.id < world.jobs[-1]).order_by(Job.id.desc()).limit(51)).all()

@@ -135,6 +135,7 @@ def _card(row: Json) -> list[Any]:
         "backbone": row["backbone"], "objective": row["objective"], "task": row["task"],
         "classes": draw.clip(", ".join(row["classes"]), 200), "parameters": draw.millions(row["parameters"]),
         "embedding": f"{row['embedding_dimensions']} numbers", "reads": _reads(row), "size": draw.size(row["bytes"]),
+        "in 8 bits": _coarse(card.get("int8")),
         "digest": row["digest"], "created": draw.when(row["created_at"]), "metadata": row["metadata"],
     }  # fmt: skip
     came = {
@@ -148,6 +149,12 @@ def _card(row: Json) -> list[Any]:
 
 def _reads(row: Json) -> str | None:
     return f"{draw.count(row['max_length'])} tokens at most" if row["max_length"] else None
+
+
+def _coarse(told: Any) -> str | None:
+    if not isinstance(told, dict):
+        return None
+    return str(told["why"]) if "why" in told else f"cosine {told['cosine']:.4f} or more, on {told['rows']} rows"
 
 
 def _versions(software: Any) -> str | None:

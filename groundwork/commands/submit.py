@@ -120,8 +120,9 @@ def attach_top(app: typer.Typer) -> None:
             "labels": labels, "minutes": minutes, "steps": steps, "epochs": epochs,
         }  # fmt: skip
         made = draft(file, flags, None, set)
-        if "task" not in made.body:
-            made.name("task", "classification", "the default of --task")
+        task = made.body.setdefault("task", {})
+        if isinstance(task, dict) and "name" not in task:
+            made.put("task.name", "classification", "the default of --task")
         return start(terminal, made, watch, dry_run)
 
 

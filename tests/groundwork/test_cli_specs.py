@@ -126,3 +126,8 @@ def test_a_dry_run_starts_nothing_and_its_spec_can_be_sent(desk: Desk) -> None:
     (desk.shell.folder / "resolved.yaml").write_text(words.partition("it would need")[0])
     sent = desk.shell.json("jobs", "submit", "-f", "resolved.yaml")
     assert sent["resolved_spec"] == found["resolved_spec"]
+
+
+def test_settings_of_a_task_that_is_not_named_are_for_the_default_one(desk: Desk) -> None:
+    told = desk.shell.refuses("finetune", "mdl_none", desk.world.dataset(), "--set", "task.mode=linear_probe")
+    assert "mdl_none" in told and "task" not in told, told

@@ -257,6 +257,7 @@ def test_a_pretrained_model_is_fine_tuned_and_describes_itself(base_model: Path,
     assert told["summary"]["classes"] == sorted(datasets.TOPICS)
     card = json.loads((run_dir / "artifact" / "card.json").read_text())
     assert card["base_model"] == "mdl_a" and card["dataset_digests"]["ds_toy"] and card["software"]["torch"]
+    assert 0.99 <= card["int8"]["cosine"] <= 1 and card["int8"]["rows"] == 18
     confusion = json.loads((run_dir / "samples" / "confusion.json").read_text())
     assert sum(map(sum, confusion["counts"])) == 18
 

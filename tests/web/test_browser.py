@@ -211,6 +211,17 @@ def test_measures_maps_and_comparisons(world: World, visitor: Visitor) -> None:
     assert "Row 0" in page.inner_text("#map-row")
     visitor.check("map")
 
+    visitor.go(f"/ui/datasets/{few}")
+    page.fill("#search-text", sentence(random.Random(5), sorted(TOPICS)[0]))
+    page.click("#search-form button")
+    page.wait_for_selector("#search-found figure", timeout=120_000)
+    assert page.locator("#search-found figure").count() == 12
+    page.select_option("#search-label", sorted(TOPICS)[1])
+    page.locator("text=More like it").first.click()
+    page.wait_for_selector("#search-found p:has-text('Nearest to row')")
+    assert {each.inner_text() for each in page.locator("#search-found .tag").all()} == {sorted(TOPICS)[1]}
+    visitor.check("search")
+
     assert world.ended("jobs", report)["status"] == "succeeded"
     visitor.go(f"/ui/reports/{report}")
     page.wait_for_selector("#curves .chart canvas")

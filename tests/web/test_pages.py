@@ -8,12 +8,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from app.web import assets
 from app.web.edge import _HEADERS
 from tests.app import registered
+from tests.app.embedded import embedded, vectors_folder
 from tests.app.jobs_world import Worker, metrics_event, pretrain_body, ready_dataset
 from tests.model_folders import text_model
 from tests.ssl_core.datasets import image_dataset
@@ -199,6 +201,21 @@ def test_pictures_of_rows_are_served_as_pictures(api: Api, browser: TestClient, 
     assert "sandbox" in reply.headers["content-security-policy"]
     assert browser.get(f"/ui/datasets/{dataset}/rows/99999").status_code == 422
     assert browser.get(f"/ui/datasets/{dataset}/rows/x").status_code == 422
+
+
+def test_a_dataset_that_was_embedded_can_be_searched_from_its_page(
+    api: Api, browser: TestClient, tmp_path: Path
+) -> None:
+    dataset = ready_dataset(api.platform, api.project_id)
+    model = registered.model(api.platform, api.project_id, text_model(tmp_path / "model", task=True), name=HOSTILE)
+    embedded(api.platform, api.project_id, (dataset, model), None)  # queued: nothing can be searched yet
+    page = browser.get(f"/ui/datasets/{dataset}").text
+    assert "search-form" not in page and f"/ui/new-job?type=embed&amp;dataset={dataset}" in page
+    folder = vectors_folder(tmp_path / "vectors", np.eye(3, 8))
+    embedded(api.platform, api.project_id, (dataset, model), folder)
+    page = browser.get(f"/ui/datasets/{dataset}").text
+    assert f'<option value="{model}">' in page and 'id="search-text"' in page and "search.js" in page
+    check_markup(page)
 
 
 def test_a_page_for_admins_tells_others_so(api: Api) -> None:

@@ -15,6 +15,16 @@ export async function call(method, url, body) {
   throw Object.assign(new Error(error.message), { param: error.param, code: error.code, status: reply.status });
 }
 
+/** A file as the API takes it within JSON. */
+export function dataUri(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener('load', () => resolve(reader.result));
+    reader.addEventListener('error', () => reject(reader.error));
+    reader.readAsDataURL(file);
+  });
+}
+
 export function csrf() { return token; }
 
 /** An element: `make('li', {class: 'new'}, 'text', child)`; text is text, never markup. */

@@ -1,19 +1,10 @@
 // The try-it box: a model's answers, and how near to each other it puts what it is given.
-import { call, make, number } from './app.js';
+import { call, dataUri, make, number } from './app.js';
 
 const box = document.querySelector('[data-try]');
 const form = document.getElementById('try-form');
 const answers = document.getElementById('answers');
 const MOST = 12;
-
-function read(file) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.addEventListener('load', () => resolve(reader.result));
-    reader.addEventListener('error', () => reject(reader.error));
-    reader.readAsDataURL(file);
-  });
-}
 
 /** [{name, item}] of what was entered; columns of pairs go together by their place. */
 async function inputs() {
@@ -22,7 +13,7 @@ async function inputs() {
     const column = field.dataset.column;
     if (field.dataset.media) {
       const files = [...field.files].slice(0, MOST);
-      columns.push(await Promise.all(files.map(async (file) => ({ name: file.name, item: { [column]: await read(file) } }))));
+      columns.push(await Promise.all(files.map(async (file) => ({ name: file.name, item: { [column]: await dataUri(file) } }))));
     } else {
       const lines = field.value.split('\n').map((line) => line.trim()).filter(Boolean).slice(0, MOST);
       columns.push(lines.map((line) => ({ name: line, item: { [column]: line } })));
