@@ -5,12 +5,14 @@ Times are integers from the database's own clock in milliseconds (R22): leases n
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any
 
 import structlog
+from pydantic_core import from_json
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -62,7 +64,7 @@ def make_engine(url: str) -> Engine:
     The pool waits five seconds and then gives up, which the edge answers with 503; parameters never show in errors.
     """
     pool: dict[str, Any] = {"pool_size": MAX_CONNECTIONS // 2, "max_overflow": MAX_CONNECTIONS // 2}
-    pool |= {"pool_timeout": 5, "hide_parameters": True}
+    pool |= {"pool_timeout": 5, "hide_parameters": True, "json_deserializer": _from_json}
     if url.startswith("sqlite"):
         engine = create_engine(url, connect_args={"timeout": 5, "check_same_thread": False}, **pool)
         event.listen(engine, "connect", _sqlite_connect)
@@ -123,6 +125,14 @@ def now_ms(session: Session | Connection) -> int:
 def millisecond(dialect: str) -> ColumnElement[int]:
     """The same as part of a statement."""
     return literal_column(_MILLISECONDS[dialect], BigInteger)
+
+
+def _from_json(raw: str | bytes) -> Any:
+    """A JSON column's value, three times as fast as by the standard library, whose words go for what it alone reads."""
+    try:
+        return from_json(raw)
+    except ValueError:
+        return json.loads(raw)
 
 
 def _sqlite_connect(connection: sqlite3.Connection, _record: Any) -> None:

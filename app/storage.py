@@ -184,18 +184,20 @@ class _Seen:
         self._limit = limit
 
     async def watch_async(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        buffer = bytearray()
+        joined, size = list[bytes](), 0
         async for chunk in chunks:
             self._count(chunk)
-            buffer += chunk
-            if len(buffer) >= _JOINED:
-                block = bytes(buffer)
-                buffer.clear()
+            joined.append(chunk)
+            size += len(chunk)
+            if size >= _JOINED:
+                block = b"".join(joined)
+                joined, size = [], 0
                 await in_bulk(self.digest.update, block)
                 yield block
-        self.digest.update(buffer)
-        if buffer:
-            yield bytes(buffer)
+        if size:
+            block = b"".join(joined)
+            self.digest.update(block)
+            yield block
 
     def watch(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chunks:

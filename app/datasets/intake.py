@@ -243,7 +243,7 @@ async def _events(request: Request, parser: FormParser, room: _Room, most: int |
 
 async def _blocks(request: Request) -> AsyncIterator[bytes]:
     """The body in blocks of about BLOCK bytes; a sender that falls silent is given up."""
-    stream, buffer = request.stream().__aiter__(), bytearray()
+    stream, chunks, size = request.stream().__aiter__(), list[bytes](), 0
     while True:
         try:
             async with asyncio.timeout(STALL_SECONDS):
@@ -252,12 +252,13 @@ async def _blocks(request: Request) -> AsyncIterator[bytes]:
             raise ApiError("upload_stalled", f"Nothing arrived for {STALL_SECONDS:.0f} seconds.") from None
         if chunk is None:
             break
-        buffer += chunk
-        if len(buffer) >= BLOCK:
-            yield bytes(buffer)
-            buffer.clear()
-    if buffer:
-        yield bytes(buffer)
+        chunks.append(chunk)
+        size += len(chunk)
+        if size >= BLOCK:
+            yield b"".join(chunks)
+            chunks, size = [], 0
+    if size:
+        yield b"".join(chunks)
 
 
 def _declared(request: Request) -> int | None:

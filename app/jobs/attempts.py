@@ -6,12 +6,15 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import BigInteger, bindparam, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.datasets import service as datasets
+from app.db import millisecond
 from app.errors import NotFound
 from app.jobs import clock, endings, transitions
 from app.jobs.clock import now
@@ -111,18 +114,27 @@ def heartbeat(session: Session, job_id: str, token_hash: str, fence: int, limits
 
     One statement while all is well. Raises NotFound as `identify`, LeaseLost where another attempt owns the job.
     """
-    mine = select(Attempt.fence).where(Attempt.job_id == job_id, Attempt.token_hash == token_hash)
-    status = session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.fence == mine.scalar_subquery(), Job.status.in_(HELD), Job.fence == fence)
-        .values(lease_expires=clock.in_statement(session) + limits.lease_ms)
-        .returning(Job.status),
-        execution_options={"synchronize_session": False},
-    ).scalar_one_or_none()
+    given = session.info.get(clock.CLOCK)
+    beat = _beat(None if given is not None else session.get_bind().dialect.name)
+    told = {"of_job": job_id, "of_token": token_hash, "of_fence": fence, "lease": limits.lease_ms}
+    bound = told | ({} if given is None else {"at": given()})
+    status = session.connection().execute(beat, bound).scalar_one_or_none()
     if status is None:
         _by_hash(session, token_hash, job_id)
         raise LeaseLost
     return _COMMANDS.get(Status(status))
+
+
+@cache
+def _beat(dialect: str | None) -> ReturningUpdate[Any]:
+    """The statement of `heartbeat`, built once. Without a dialect the time is given."""
+    at = bindparam("at", type_=BigInteger) if dialect is None else millisecond(dialect)
+    mine = select(Attempt.fence).where(
+        Attempt.job_id == bindparam("of_job"), Attempt.token_hash == bindparam("of_token")
+    )
+    held = (Job.fence == mine.scalar_subquery(), Job.fence == bindparam("of_fence"), Job.status.in_(HELD))
+    beaten = update(Job).where(Job.id == bindparam("of_job"), *held)
+    return beaten.values(lease_expires=at + bindparam("lease", type_=BigInteger)).returning(Job.status)
 
 
 def fail(session: Session, attempt: Attempt, fence: int, error: dict[str, Any], limits: Limits) -> str:

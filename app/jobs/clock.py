@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import BigInteger, ColumnElement, literal
 from sqlalchemy.orm import Session
 
-from app.db import millisecond, now_ms
+from app.db import now_ms
 
 CLOCK = "groundwork.clock"
 """Key of `session.info` under which a test puts a `() -> int` of unix milliseconds."""
-
-
-def in_statement(session: Session) -> ColumnElement[int]:
-    """The same as part of a statement, which spares asking for it first."""
-    clock: Callable[[], int] | None = session.info.get(CLOCK)
-    return literal(clock(), BigInteger) if clock is not None else millisecond(session.get_bind().dialect.name)
 
 
 def now(session: Session) -> int:

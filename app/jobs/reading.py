@@ -18,6 +18,7 @@ from app.jobs.tables import Attempt, Checkpoint, Job, JobEvent, JobInput, JobPar
 LOG_PIECE = 256 * 1024
 _MOST_EMBEDDINGS = 200
 _REVISION = select(Job.revision).where(Job.project_id == bindparam("project_id"), Job.id == bindparam("job_id"))
+_ATTEMPTS = select(Attempt).where(Attempt.job_id == bindparam("job_id")).order_by(Attempt.fence)
 JobType = Literal[
     "pretrain", "finetune", "evaluate", "predict", "embed", "batch", "label_efficiency", "baseline", "report", "ingest",
     "import", "export",
@@ -85,12 +86,17 @@ def revision(session: Session, project_id: str, job_id: str) -> str:
     found = session.connection().execute(_REVISION, {"project_id": project_id, "job_id": job_id}).scalar()
     if found is None:
         raise NotFound("job", job_id)
-    return f'W/"{found}"'
+    return tag_of(found)
 
 
-def attempts(session: Session, job_id: str) -> list[Attempt]:
-    """Oldest first."""
-    return list(session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.fence)))
+def tag_of(revision: int) -> str:
+    """The entity tag of a job's row that stands at this revision."""
+    return f'W/"{revision}"'
+
+
+def attempts(session: Session, job: Job) -> list[Attempt]:
+    """Oldest first. A job that no worker has taken yet has none."""
+    return list(session.scalars(_ATTEMPTS, {"job_id": job.id})) if job.fence else []
 
 
 def events(job_id: str) -> Select[JobEvent]:

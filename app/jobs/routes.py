@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import Body, Depends, Path, Request, Response
 from fastapi.openapi.models import Example
-from fastapi.responses import JSONResponse
 
 from app.deps import PageDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep, WriteKey
 from app.edge import api_router, resent
@@ -71,7 +70,7 @@ def create_job(spec: Spec, request: Request, key: WriteKey, session: SessionDep,
     """Start a job. A body that a client re-sends on its own (`x-stainless-retry-count`) yields the same job."""
     sent = submission.Sent(request.state.body, resent(request))
     job = submission.create(session, settings, key.project_id, spec, sent)
-    return as_detail(job, reading.attempts(session, job.id))
+    return as_detail(job, reading.attempts(session, job))
 
 
 @router.post("/jobs/estimate")
@@ -100,11 +99,13 @@ def list_jobs(
 )
 def get_job(job_id: JobId, request: Request, key: ReadKey, session: ReadSessionDep) -> Response:
     """One job. Send the `ETag` back as `If-None-Match`: an unchanged job answers 304."""
-    tag = {"ETag": reading.revision(session, key.project_id, job_id)}
-    if request.headers.get("if-none-match") == tag["ETag"]:
-        return Response(status_code=304, headers=tag)
+    known = request.headers.get("if-none-match")
+    if known is not None and known == reading.revision(session, key.project_id, job_id):
+        return Response(status_code=304, headers={"ETag": known})
     job = service.get(session, key.project_id, job_id)
-    return JSONResponse(as_detail(job, reading.attempts(session, job_id)).model_dump(mode="json"), headers=tag)
+    detail = as_detail(job, reading.attempts(session, job))
+    tag = {"ETag": reading.tag_of(job.revision)}
+    return Response(detail.model_dump_json(), headers=tag, media_type="application/json")
 
 
 @router.post("/jobs/{job_id}/cancel", status_code=202)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, bindparam, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
@@ -21,6 +21,9 @@ from ssl_core import tracing
 from ssl_core.spec import AnySpec, LabelEfficiencySpec
 
 Role = Literal["dataset", "validation", "test", "pool", "training", "probe", "upload", "model"]
+
+
+_INPUTS, _DOORBELL = insert(JobInput.__table__), insert(Outbox.__table__)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,13 @@ def enqueue(
         created_at=at, traceparent=origin,
     )  # fmt: skip
     session.add(job)
-    session.add_all(JobInput(job_id=job.id, role=ref.role, ref_id=ref.id, digest=ref.digest) for ref in inputs)
-    if queue != PARTS:
-        session.add(Outbox(job_id=job.id, queue=job.queue, due_at=at))
     session.flush()
+    connection = session.connection()
+    if inputs:
+        rows = [{"job_id": job_id, "role": ref.role, "ref_id": ref.id, "digest": ref.digest} for ref in inputs]
+        connection.execute(_INPUTS, rows)
+    if queue != PARTS:
+        connection.execute(_DOORBELL, {"job_id": job_id, "queue": queue, "due_at": at})
     waits = "its parts" if queue == PARTS else "a worker"
     entry = journal.Entry("state", "queued", f"The job was created and waits for {waits}.", data={"to": Status.QUEUED})
     journal.write(session, job, [entry], job.event_seq, at)
@@ -76,9 +82,13 @@ def of_project(project_id: str) -> Select[Job]:
     return select(Job).where(Job.project_id == project_id)
 
 
+_JOB = of_project(bindparam("project_id")).where(Job.id == bindparam("job_id"))  # type: ignore[arg-type]
+"""Built once: building a statement costs more than asking it."""
+
+
 def get(session: Session, project_id: str, job_id: str) -> Job:
     """Raises NotFound."""
-    job = session.scalar(of_project(project_id).where(Job.id == job_id))
+    job = session.scalar(_JOB, {"project_id": project_id, "job_id": job_id})
     if job is None:
         raise NotFound("job", job_id)
     return job

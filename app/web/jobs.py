@@ -47,7 +47,7 @@ def jobs_page(
 def job_page(job_id: str, request: Request, key: ReadKey, session: ReadSessionDep, store: StoreDep) -> Response:
     """One job: where it stands, its curves, what it made."""
     job = service.get(session, key.project_id, job_id)
-    detail = as_detail(job, reading.attempts(session, job_id))
+    detail = as_detail(job, reading.attempts(session, job))
     found = listed(session, reading.samples(job_id), _NEWEST, as_sample)["data"]
     events = listed(session, reading.events(job_id), _NEWEST, as_event)["data"]
     return page(
