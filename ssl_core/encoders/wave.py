@@ -152,9 +152,11 @@ class PositionConvolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, F, D) from (B, F, D)."""
-        # An even kernel would give one frame more; it has half its taps and one behind a frame, the rest ahead of it.
-        hidden = F.conv1d(x.transpose(1, 2), self.weight(), self.bias, padding=self.kernel // 2, groups=self.groups)
-        return F.gelu(hidden[:, :, : x.shape[1]]).transpose(1, 2)
+        # An even kernel has half its taps before a frame and one less behind it: with a tap of zeros there it gives as
+        # many frames as it got. And oneDNN (torch 2.13) is wrong with even kernels of a few channels in bf16 on AMX.
+        weight = F.pad(self.weight(), (0, 1 - self.kernel % 2))
+        hidden = F.conv1d(x.transpose(1, 2), weight, self.bias, padding=self.kernel // 2, groups=self.groups)
+        return F.gelu(hidden).transpose(1, 2)
 
 
 def frames_of(spec: EncoderSpec, samples: Any) -> Any:
