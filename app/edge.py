@@ -32,6 +32,7 @@ from app.threads import in_thread
 Digest = Callable[[Request], Coroutine[Any, Any, bytes]]
 _LIMIT = "max_body_bytes"
 _DIGEST = "digest_of_body"
+_CHANGES_NOTHING = "changes_nothing"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -75,6 +76,15 @@ def body_limit(size: int) -> Callable[[F], F]:
         return endpoint
 
     return mark
+
+
+def changes_nothing(endpoint: F) -> F:
+    """Mark a POST (below its path decorator) that only computes an answer.
+
+    No reply is kept for its `Idempotency-Key`: asking again gives the same, and vectors kept for a day fill a database.
+    """
+    setattr(endpoint, _CHANGES_NOTHING, True)
+    return endpoint
 
 
 def streamed(digest: Digest) -> Callable[[F], F]:
@@ -124,6 +134,7 @@ class EdgeRoute(APIRoute):
         limit: int | None = getattr(self.endpoint, _LIMIT, None)
         digest: Digest | None = getattr(self.endpoint, _DIGEST, None)
         plain, action = handle, action_of(self.endpoint)
+        repeats = not getattr(self.endpoint, _CHANGES_NOTHING, False)
 
         async def entered(request: Request) -> Response:
             response = await plain(request)
@@ -141,7 +152,7 @@ class EdgeRoute(APIRoute):
             body = b""
             if wants_json:
                 body = await _parse(request, required, limit)
-            asked = await _repeatable(request, body) if request.method == "POST" else None
+            asked = await _repeatable(request, body) if request.method == "POST" and repeats else None
             return await handle(request) if asked is None else await _once(request, asked, handle, digest)
 
         return ending_sessions(guarded)

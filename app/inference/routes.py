@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request, Response
 
 from app.deps import PlatformDep, ReadKey
-from app.edge import api_router, body_limit
+from app.edge import api_router, body_limit, changes_nothing
 from app.inference import service
 from app.inference.forward import client_of, lifespan
 from app.inference.items import as_sent
@@ -20,6 +20,7 @@ router.lifespan_context = lifespan
 
 @router.post("/embeddings", response_model=EmbeddingList)
 @body_limit(MAX_BODY_BYTES)
+@changes_nothing
 async def create_embeddings(
     body: EmbeddingRequest, request: Request, key: ReadKey, platform: PlatformDep
 ) -> Response:
@@ -38,6 +39,7 @@ async def create_embeddings(
 
 @router.post("/predictions", response_model=PredictionList)
 @body_limit(MAX_BODY_BYTES)
+@changes_nothing
 async def create_predictions(
     body: PredictionRequest, request: Request, key: ReadKey, platform: PlatformDep
 ) -> Response:

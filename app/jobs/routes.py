@@ -8,7 +8,7 @@ from fastapi import Body, Depends, Path, Request, Response
 from fastapi.openapi.models import Example
 
 from app.deps import PageDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep, WriteKey
-from app.edge import api_router, resent
+from app.edge import api_router, changes_nothing, resent
 from app.jobs import control, detail_routes, limits, reading, service, submission
 from app.jobs.schemas import EstimateObject, JobDetail, JobList, JobObject, as_detail, as_job
 from app.jobs.tables import Job
@@ -74,6 +74,7 @@ def create_job(spec: Spec, request: Request, key: WriteKey, session: SessionDep,
 
 
 @router.post("/jobs/estimate")
+@changes_nothing
 def estimate_job(spec: Training, key: WriteKey, session: SessionDep, settings: SettingsDep) -> EstimateObject:
     """What a job would cost, without making it: steps, parameters, memory, and the resolved spec."""
     plan, found = submission.predict(session, settings, key.project_id, spec)

@@ -8,7 +8,7 @@ import structlog
 from fastapi import Path, Request, Response
 
 from app.deps import PlatformDep, ReadKey
-from app.edge import api_router, body_limit
+from app.edge import api_router, body_limit, changes_nothing
 from app.errors import ApiError, Unprocessable
 from app.inference.forward import InferenceClient, client_of
 from app.search import service
@@ -23,6 +23,7 @@ router = api_router("datasets")
 
 @router.post("/datasets/{dataset_id}/search", response_model=SearchResults)
 @body_limit(MAX_BODY_BYTES)
+@changes_nothing
 async def search_dataset(
     dataset_id: Annotated[str, Path(max_length=64, examples=["ds_01jd3w8m6k"])],
     body: SearchRequest,

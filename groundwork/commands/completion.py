@@ -18,14 +18,13 @@ def _ids(path: str, describe: Callable[[dict[str, Any]], str], **query: int) -> 
     def complete(incomplete: str) -> Words:
         from groundwork.client import Retries
         from groundwork.commands.draw import clip
-        from groundwork.commands.failures import Failure
         from groundwork.commands.places import find
         from groundwork.commands.server import Server
 
         try:
             server = Server(find(None, None), timeout=SECONDS, retries=Retries(0))
             rows = server.get(path, **query)["data"]
-        except Failure:  # a tab key is no place for errors
+        except Exception:  # a tab key is no place for errors, whatever they are
             return []
         return [(row["id"], clip(describe(row), 60)) for row in rows if row["id"].startswith(incomplete)]
 

@@ -44,15 +44,19 @@ def embed(
     output: Output = None,
     dimensions: Annotated[int | None, typer.Option(min=1, help="keep the first so many numbers, length 1")] = None,
     pooling: Annotated[str | None, typer.Option(help="mean, cls or max")] = None,
+    precision: Annotated[str | None, typer.Option(help="int8: about twice as fast on a CPU, a little coarser")] = None,
 ) -> int:
     """Vectors of texts, pictures, sounds, or of every row of a dataset."""
     options = {name: value for name, value in (("dimensions", dimensions), ("pooling", pooling)) if value is not None}
     if dataset is not None:
         if dimensions is not None:
             raise Failure("--dimensions does not go with --dataset", "the file holds the whole vectors; cut them there")
+        if precision is not None:
+            raise Failure("--precision does not go with --dataset", "leave it out; such a job computes in fp32")
         return _over_rows(terminal, {"type": "embed", "model": model, "dataset": dataset, **options}, output)
     items = _items(terminal, model, texts, file)
-    answer = _ask(terminal, "/embeddings", {"model": model, "encoding_format": "float", **options}, items)
+    body = {"model": model, "encoding_format": "float", **options}
+    answer = _ask(terminal, "/embeddings", body if precision is None else {**body, "precision": precision}, items)
     if output is not None:
         return _write(terminal, output, answer["data"])
     lines = ((item.shown, *_vector(row["embedding"])) for item, row in zip(items, answer["data"], strict=True))
@@ -96,7 +100,9 @@ def _items(terminal: Terminal, model: str, texts: list[str] | None, files: list[
 def _ask(terminal: Terminal, path: str, body: Json, items: list[Item]) -> Json:
     whole: Json = {}
     for batch in batches(items):
-        answer = terminal.server.post(path, {**body, "input": [item.sent for item in batch]}, SLOW)
+        # Input n draws with seed + n, wherever a request ends.
+        drawn = {"seed": body["seed"] + len(whole["data"])} if whole and "seed" in body else {}
+        answer = terminal.server.post(path, {**body, **drawn, "input": [item.sent for item in batch]}, SLOW)
         if not whole:
             whole = answer
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import mimetypes
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from typing import Any
 
 from groundwork.commands.draw import clip
 from groundwork.commands.failures import Failure
+from groundwork.rest.inputs import media_type
 
 MOST_ITEMS, MOST_CHARACTERS = 256, 16 * 2**20
 """Of one request; the server takes 2,048 items and 32 MiB."""
-_TYPES = {".jpg": "image/jpeg", ".webp": "image/webp", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg",
-          ".wav": "audio/wav"}  # fmt: skip
 _TEXTS = frozenset({".txt", ".text", ".md", "", ".csv", ".fasta", ".fa"})
 
 
@@ -61,7 +59,7 @@ def batches(items: list[Item]) -> Iterator[list[Item]]:
 
 def media(file: Path) -> dict[str, str]:
     """A picture or sound as an item. Raises Failure."""
-    kind = _TYPES.get(file.suffix.lower()) or mimetypes.guess_type(file.name)[0] or ""
+    kind = media_type(file.name)
     column = kind.partition("/")[0]
     if column not in ("image", "audio"):
         raise Failure(f"{file} is no picture, sound or text by its name", "give .png, .jpg, .wav, .txt or .jsonl")

@@ -74,10 +74,13 @@ def local_url(folder: Path | None = None) -> str | None:
     try:
         told = json.loads(((folder or data_folder()) / "serve.json").read_text())
         url, pid = str(told["url"]), int(told["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    try:
         os.kill(pid, 0)
     except PermissionError:  # it runs, as somebody else
         pass
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, OverflowError):
         return None
     return url if _is_ours(urlsplit(url).hostname) else None
 

@@ -14,6 +14,9 @@ from groundwork.errors import GroundworkError
 
 MOST_ITEMS = 256
 MOST_CHARACTERS = 8 * 2**20
+_TYPES = {".jpg": "image/jpeg", ".webp": "image/webp", ".flac": "audio/flac", ".ogg": "audio/ogg", ".mp3": "audio/mpeg",
+          ".wav": "audio/wav"}  # fmt: skip
+"""Python's own table lacks some of them where the system has none."""
 
 
 def batches(input: Any) -> Iterator[list[Any]]:
@@ -33,6 +36,11 @@ def batches(input: Any) -> Iterator[list[Any]]:
         weight += size
     if batch:
         yield batch
+
+
+def media_type(name: str) -> str:
+    """Of a file of this name; nothing where it has no ending that says so."""
+    return _TYPES.get(Path(name).suffix.lower()) or mimetypes.guess_type(name)[0] or ""
 
 
 def vector_of(embedding: Any) -> list[float]:
@@ -56,7 +64,7 @@ def _listed(input: Any) -> list[Any]:
 def as_item(item: Any) -> Any:
     """One input as it is sent: a file becomes a data URI. Raises as `batches`."""
     if isinstance(item, Path):
-        kind = (mimetypes.guess_type(item.name)[0] or "").partition("/")[0]
+        kind = media_type(item.name).partition("/")[0]
         if kind not in ("image", "audio"):
             raise GroundworkError(f"{item} is neither a picture nor a sound by its name; give its text, or an item")
         return {kind: _uri(item)}
@@ -66,7 +74,7 @@ def as_item(item: Any) -> Any:
 
 
 def _uri(path: Path) -> str:
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    kind = media_type(path.name) or "application/octet-stream"
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 

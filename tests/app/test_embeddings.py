@@ -15,7 +15,10 @@ import numpy as np
 import openai
 import pyarrow.parquet as parquet
 import pytest
+from sqlalchemy import select
 
+from app.idempotency import KeptReply
+from app.platform import read_scope
 from ssl_core.data import tokenizer
 from ssl_core.inference import load
 from tests.app.serving import Serving, serving
@@ -51,6 +54,15 @@ def test_floats_and_base64_are_the_same_numbers(serving: Serving) -> None:
     packed = serving.client.post("/v1/embeddings", json={**body, "encoding_format": "base64"}).json()
     raw = base64.b64decode(packed["data"][0]["embedding"])
     np.testing.assert_array_equal(np.frombuffer(raw, "<f4"), np.float32(plain["data"][0]["embedding"]))
+
+
+def test_vectors_are_not_kept_for_an_idempotency_key(serving: Serving) -> None:
+    headers = {"Idempotency-Key": "vectors-of-today"}
+    for input in ("bread oven", "salt"):  # computed anew each time, for another input too
+        body = {"model": serving.models["text"], "input": input}
+        assert serving.client.post("/v1/embeddings", json=body, headers=headers).status_code == 200
+    with read_scope(serving.platform) as session:
+        assert session.scalars(select(KeptReply).where(KeptReply.key == "vectors-of-today")).all() == []
 
 
 def test_the_reply_has_the_fields_of_the_openai_api_and_no_other(serving: Serving) -> None:

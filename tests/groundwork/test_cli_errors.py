@@ -105,6 +105,14 @@ def test_a_serve_json_that_came_with_a_download_gets_no_key(tmp_path: Path, monk
     assert places.local_url() is None
 
 
+def test_a_data_folder_of_somebody_else_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert places.local_url() is None
+
+
 def test_the_bare_install_talks_to_a_server_and_says_what_a_role_needs(desk: Desk, tmp_path: Path) -> None:
     absent = ("fastapi", "uvicorn", "sqlalchemy", "celery", "torch", "pydantic_settings", "numpy")
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({absent!r}))\n")

@@ -96,8 +96,9 @@ class AsyncModels(AsyncResource):
         return await self.gw.transport.delete(path_of("models", id))
 
     async def embed(
-        self, model: str, input: Any, *, dimensions: int | None = None, pooling: str | None = None
-    ) -> Vectors:
+        self, model: str, input: Any, *, dimensions: int | None = None, pooling: str | None = None,
+        precision: str | None = None,
+    ) -> Vectors:  # fmt: skip
         """A vector for each input, in their order; not normalised unless `dimensions` is given.
 
         Args:
@@ -105,8 +106,9 @@ class AsyncModels(AsyncResource):
                 `{"dataset": "ds_…", "row": 3}`), a `Path` of a picture or a sound, or a list of these, however long.
             dimensions: keep so many numbers, and give each vector length 1 again.
             pooling: `mean`, `cls` or `max`, over tokens or patches.
+            precision: `int8` computes with 8-bit weights on a CPU; the model's card tells how near that stays (`int8`).
         """
-        asked = {"dimensions": dimensions, "pooling": pooling}
+        asked = {"dimensions": dimensions, "pooling": pooling, "precision": precision}
         options = {name: value for name, value in asked.items() if value is not None}
         vectors: Vectors = []
         for items in batches(input):
