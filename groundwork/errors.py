@@ -48,7 +48,7 @@ class UploadBroken(ConnectionFailed):
 
     def __init__(self, upload_id: str, filename: str, told: str) -> None:
         super().__init__(f"the upload of {filename} broke off ({told}); go on with resume={upload_id!r}")
-        self.upload_id = upload_id
+        self.upload_id, self.told = upload_id, told
 
 
 class APIStatusError(GroundworkError):

@@ -62,9 +62,8 @@ class Terminal:
         print(json.dumps(document, ensure_ascii=False), flush=True)
 
     def note(self, words: str) -> None:
-        """Something beside the answer, for a person alone."""
-        if not self.as_json:
-            print(words, file=sys.stderr, flush=True)
+        """Something beside the answer, such as the id of what is waited for: on standard error."""
+        print(words, file=sys.stderr, flush=True)
 
     def confirm(self, question: str, agreed: bool) -> None:
         """Ask before something that cannot be taken back. Raises Failure where the answer is no, or nobody is there."""

@@ -41,7 +41,7 @@ def upload(
     form = {field: value for field, value in fields.items() if value}
     server = terminal.server
     with _packed(terminal, path) as file, moving.sending(terminal, file) as sent:
-        made = server.upload(file, form, sent, resume)
+        made = server.upload(file, form, sent, resume, lambda id: terminal.note(f"upload {id}: --resume {id} goes on"))
     if wait:
         made = until_ready(terminal, made["id"])
     terminal.show(made, lambda: [_sheet(made), *_next(made)])
@@ -121,9 +121,10 @@ def content(
 
 def until_ready(terminal: Terminal, dataset: str) -> Json:
     """The dataset once its ingest is over. Raises Failure of the server."""
-    with moving.waiting(terminal, f"{dataset} is being read") as say:
+    on = f"{dataset} is read on; `groundwork datasets show {dataset}` says how it stands"
+    with moving.going_on(terminal, on), moving.waiting(terminal, f"{dataset} is being read") as say:
         while True:
-            row = terminal.server.get(f"/datasets/{dataset}")
+            row = terminal.server.look(f"/datasets/{dataset}")
             if row["status"] in ("ready", "invalid"):
                 return row
             say(f"{dataset}: {row['status']}")

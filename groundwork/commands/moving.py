@@ -29,6 +29,16 @@ def waiting(terminal: Terminal, words: str) -> Iterator[Say]:
 
 
 @contextmanager
+def going_on(terminal: Terminal, words: str) -> Iterator[None]:
+    """What a person who interrupts the wait is told: it goes on without them."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        terminal.note(words)
+        raise
+
+
+@contextmanager
 def sending(terminal: Terminal, file: Path) -> Iterator[Move]:
     """A bar of how much of the file is sent; yields what is to be called with the bytes so far, and in all."""
     with _bar(terminal, f"sending {file.name}") as move:
@@ -60,9 +70,10 @@ def target(output: Path | None, name: str) -> Path:
 
 def until_ended(terminal: Terminal, job: str) -> Json:
     """The job once it has ended, however it ended."""
-    with waiting(terminal, f"{job} waits") as say:
+    on = f"{job} goes on; `groundwork jobs watch {job}` follows it"
+    with going_on(terminal, on), waiting(terminal, f"{job} waits") as say:
         while True:
-            found = terminal.server.get(f"/jobs/{job}")
+            found = terminal.server.look(f"/jobs/{job}")
             if found["status"] in ("succeeded", "failed", "cancelled"):
                 return found
             say(f"{job}: {found['status']} {(found['progress'] or {}).get('stage') or ''}")

@@ -54,6 +54,11 @@ class Server:
         """The document at `/v1<path>`; a query of None is left out."""
         return self._ask("GET", path, params=_given(query))
 
+    def look(self, path: str) -> Json:
+        """As `get`, of what takes long anyway: once more and again while the server is started anew."""
+        with self._patient():
+            return self._ask("GET", path)
+
     def post(self, path: str, body: Json | None = None, timeout: float | None = None) -> Json:
         """Send a body; what was made."""
         more = {} if timeout is None else {"timeout": timeout}
@@ -83,10 +88,13 @@ class Server:
         with self._told(target), self._patient():
             return self._client.datasets.save(path, target, params=_given(query), progress=progress).stat().st_size
 
-    def upload(self, file: Path, fields: Json, progress: Told | None = None, resume: str | None = None) -> Json:
-        """A file as a new dataset, in parts where it is large."""
+    def upload(
+        self, file: Path, fields: Json, progress: Told | None = None, resume: str | None = None,
+        began: Callable[[str], None] | None = None,
+    ) -> Json:  # fmt: skip
+        """A file as a new dataset, in parts where it is large; `began` is told the id under which they are kept."""
         with self._told(file), self._patient():
-            return self._client.datasets.upload(file, progress=progress, resume=resume, **fields).raw
+            return self._client.datasets.upload(file, progress=progress, resume=resume, began=began, **fields).raw
 
     def send_model(self, source: Path, fields: Json, progress: Told | None = None) -> Json:
         """A public model's zip; the job that reads it."""
@@ -121,7 +129,7 @@ class Server:
             raise refusal(error.status, error.code, error.message, error.param) from error
         except UploadBroken as error:
             again = f"run it again with --resume {error.upload_id}; what arrived is not sent twice"
-            raise Failure(f"the upload of {file} broke off", again, NO_CONNECTION) from error
+            raise Failure(f"the upload of {file} broke off: {error.told}", again, NO_CONNECTION) from error
         except ConnectionFailed as error:
             raise no_answer(self.place, error) from error
         except NotConfigured as error:
@@ -129,7 +137,8 @@ class Server:
         except GroundworkError as error:
             raise Failure(str(error), "run it again", REFUSED) from error
         except ValueError as error:
-            raise Failure(f"{self.place.url} is no Groundwork server", "correct --url", NO_CONNECTION) from error
+            # What a server answers is told above; this is what cannot be sent at all, such as NaN in JSON.
+            raise Failure(f"this cannot be sent: {error}", "correct what was given", USAGE) from error
         except OSError as error:
             name = error.filename or file or "a file"
             raise Failure(f"{name}: {error.strerror or error}", "check the path") from error

@@ -1,15 +1,11 @@
-"""A file on its way up: its parts with their digests, a folder as one archive, and the form of a small one."""
+"""A file on its way up: its parts with their digests, and the form of a small one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import mimetypes
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +18,6 @@ PART_BYTES = 8 * 2**20
 AT_ONCE = 4
 """Parts on their way at a time; as many, and one more, are in memory."""
 MAX_PARTS = 10_000
-_SINCE = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -101,36 +96,6 @@ def form_fields(fields: Json) -> dict[str, str]:
     """Form fields as the API reads them: what is no string is JSON."""
     given = {name: value for name, value in fields.items() if value is not None}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
-
-
-@contextmanager
-def as_one_file(path: Path) -> Iterator[Path]:
-    """The file itself; of a folder a zip, the same bytes for the same content, which is gone afterwards.
-
-    Raises:
-        FileNotFoundError: there is no such file or folder.
-        GroundworkError: the folder holds no files.
-    """
-    if not path.is_dir():
-        path.stat()
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="groundwork-") as folder:
-        made = Path(folder) / f"{path.resolve().name}.zip"
-        _pack(path, made)
-        yield made
-
-
-def _pack(folder: Path, target: Path) -> None:
-    files = sorted(each for each in folder.rglob("*") if each.is_file() and not each.is_symlink())
-    if not files:
-        raise GroundworkError(f"the folder {folder} holds no files")
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for each in files:
-            entry = zipfile.ZipInfo(each.relative_to(folder).as_posix(), _SINCE)
-            entry.file_size = each.stat().st_size
-            with each.open("rb") as source, archive.open(entry, "w") as out:
-                shutil.copyfileobj(source, out, 2**20)
 
 
 def local_or_hub(source: Path | str) -> Path | str:

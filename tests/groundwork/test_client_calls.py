@@ -113,7 +113,12 @@ def test_a_folder_goes_up_as_an_archive_and_an_empty_one_does_not(gw: Any, tmp_p
     for name in ("cat/1.txt", "dog/2.txt"):
         (folder / name).parent.mkdir(parents=True)
         (folder / name).write_text(name)
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "3.txt").write_text("not for others")
     (folder / "dog" / "out").symlink_to("/etc/passwd")
+    with pytest.raises(GroundworkError, match="out is a link"):
+        gw.datasets.upload(folder)
+    (folder / "dog" / "out").unlink()
     first, again = gw.datasets.upload(folder), gw.datasets.upload(folder)
     assert first.filename == "pets.zip" and first.sha256 == again.sha256
     with zipfile.ZipFile(first.download(tmp_path)) as archive:

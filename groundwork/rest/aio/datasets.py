@@ -15,7 +15,8 @@ from groundwork.rest.aio.waiting import blocking, sleep
 from groundwork.rest.file_values import Hits, Upload
 from groundwork.rest.inputs import as_item
 from groundwork.rest.names import path_of
-from groundwork.rest.parts import as_one_file, form_fields, media_type
+from groundwork.rest.packing import as_one_file
+from groundwork.rest.parts import form_fields, media_type
 from groundwork.rest.values import BadRow, DatasetFields, Json, NewDataset, Rows, Thing
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from groundwork.rest.aio.jobs import AsyncJob
 from groundwork.rest.aio.resource import SLOW, AsyncResource, Told
 from groundwork.rest.inputs import batches, vector_of
 from groundwork.rest.names import inner, path_of, within
-from groundwork.rest.parts import Watched, as_one_file, form_fields, local_or_hub
+from groundwork.rest.packing import as_one_file
+from groundwork.rest.parts import Watched, form_fields, local_or_hub
 from groundwork.rest.values import File, Json, ModelFields, Rows, Vectors
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from groundwork.errors import Damaged, DatasetInvalid, WaitTimeout
 from groundwork.rest.file_values import Hits, Upload
 from groundwork.rest.inputs import as_item
 from groundwork.rest.names import path_of
-from groundwork.rest.parts import as_one_file, form_fields, media_type
+from groundwork.rest.packing import as_one_file
+from groundwork.rest.parts import form_fields, media_type
 from groundwork.rest.sync.resource import SLOW, Resource, Told
 from groundwork.rest.sync.uploads import Began
 from groundwork.rest.sync.waiting import blocking, sleep

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from groundwork.errors import Conflict
 from groundwork.rest.inputs import batches, vector_of
 from groundwork.rest.names import inner, path_of, within
-from groundwork.rest.parts import Watched, as_one_file, form_fields, local_or_hub
+from groundwork.rest.packing import as_one_file
+from groundwork.rest.parts import Watched, form_fields, local_or_hub
 from groundwork.rest.sync.jobs import Job
 from groundwork.rest.sync.resource import SLOW, Resource, Told
 from groundwork.rest.values import File, Json, ModelFields, Rows, Vectors

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from groundwork.errors import ConnectionFailed, Damaged, UploadBroken
+from groundwork.errors import ConnectionFailed, Damaged, RateLimited, ServerError, UploadBroken
 from groundwork.rest.file_values import Upload
 from groundwork.rest.names import path_of
 from groundwork.rest.parts import AT_ONCE, PART_BYTES, Part, Reading
@@ -40,7 +40,8 @@ class Uploads(Resource):
         """Send what of the file is not durable yet, and complete it; the dataset's id.
 
         Raises:
-            UploadBroken: no answer after every retry; what arrived stays.
+            UploadBroken: after every retry no answer, or one that it is too much or not possible just now; what arrived
+                stays.
             GroundworkError: the upload is of another file.
         """
         reading = Reading(path, path.stat().st_size, self.part_bytes)
@@ -51,7 +52,7 @@ class Uploads(Resource):
             ids = self._parts(upload, reading, progress)
             body = {"part_ids": ids, "sha256": reading.sha256}
             done = self.gw.request("POST", path_of("uploads", upload.id, "complete"), json=body, timeout=600.0)
-        except ConnectionFailed as error:
+        except (ConnectionFailed, RateLimited, ServerError) as error:
             raise UploadBroken(upload.id, path.name, str(error)) from error
         return str(done["file"]["id"])
 

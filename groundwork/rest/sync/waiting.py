@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -14,9 +15,20 @@ R = TypeVar("R")
 Stream: TypeAlias = Generator[T, None, None]
 
 
+class Ended(Exception):
+    """Raised in a thread of `spread` whose work nobody wants any longer."""
+
+
+_mine = threading.local()
+
+
 def sleep(seconds: float) -> None:
-    """Stand still."""
-    time.sleep(seconds)
+    """Stand still; a thread of `spread` that is no longer wanted ends here, instead of trying once more."""
+    over: threading.Event | None = getattr(_mine, "over", None)
+    if over is None:
+        time.sleep(seconds)
+    elif over.wait(seconds):
+        raise Ended
 
 
 def blocking(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -30,7 +42,8 @@ def spread(items: Iterator[T], work: Callable[[T], R], at_once: int) -> Iterator
     The first that fails ends the others.
     """
     running: deque[Future[R]] = deque()
-    pool = ThreadPoolExecutor(at_once)
+    over = threading.Event()
+    pool = ThreadPoolExecutor(at_once, initializer=lambda: setattr(_mine, "over", over))
     try:
         for item in items:
             if len(running) == at_once:
@@ -39,4 +52,5 @@ def spread(items: Iterator[T], work: Callable[[T], R], at_once: int) -> Iterator
         while running:
             yield running.popleft().result()
     finally:
+        over.set()
         pool.shutdown(wait=False, cancel_futures=True)
