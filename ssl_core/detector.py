@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_core.convolution import Conv2d
 from ssl_core.encoders.base import Encoder
 from ssl_core.nets import Nets
-from ssl_core.strided import StridedConv2d
 
 LEVELS = 3
 LEAST_STRIDE = 8
@@ -69,7 +69,7 @@ class Detector(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(each, width, 1) for each in widths)
         self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in widths)
         self.finer = nn.ModuleList(_doubled(width) for _ in range(less))
-        self.coarser = nn.ModuleList(StridedConv2d(width, width, 3, stride=2, padding=1) for _ in range(more))
+        self.coarser = nn.ModuleList(Conv2d(width, width, 3, stride=2, padding=1) for _ in range(more))
         self.of_class, self.of_box = _tower(width), _tower(width)
         self.classes = nn.Conv2d(width, classes, 3, padding=1)
         self.box = nn.Conv2d(width, 5, 3, padding=1)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from ssl_core.backbones import EncoderSpec
 from ssl_core.batch import Inputs
+from ssl_core.convolution import Conv2d
 from ssl_core.encoders.base import Encoder
-from ssl_core.strided import StridedConv2d
 
 _DEPTHS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 
@@ -31,7 +31,7 @@ class ConvNorm(nn.Sequential):
 
     def __init__(self, inside: int, outside: int, kernel: int, stride: int = 1) -> None:
         super().__init__(
-            StridedConv2d(inside, outside, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(outside)
+            Conv2d(inside, outside, kernel, stride, padding=kernel // 2, bias=False), nn.BatchNorm2d(outside)
         )
 
 
