@@ -31,7 +31,7 @@ soak: $(VENV)/.dev  ## random faults under load: MINUTES=30 SEED=1; the same see
 	$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1)
 
 test-docs: $(VENV)/.dev  ## every code block of the documentation, page by page against servers (about 10 minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/docs tests/groundwork/test_client_readme.py tests/clients/test_how_to.py -m pages
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/docs tests/groundwork/test_client_readme.py tests/groundwork/test_search.py tests/clients/test_how_to.py -m pages
 
 test-browser: $(VENV)/.dev  ## walks through the dashboard in a Chromium from PATH or $$CHROMIUM (SCREENSHOTS=1: renew docs/images)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/web -m browser -rs

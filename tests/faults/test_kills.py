@@ -119,7 +119,9 @@ def kill_when_running(client: Client, job: str, victim: str, data: Path, after: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("victim", ["api", "worker", "engine", "broker"])
+@pytest.mark.parametrize(
+    "victim", ["worker", *(pytest.param(each, marks=pytest.mark.faults) for each in ("api", "engine", "broker"))]
+)  # a training each, killed and gone on with; of the others `make test` has shorter tests
 def test_three_kills_of_one_process_change_no_bit(
     victim: str, served: tuple[Client, Path], dataset: str, undisturbed: tuple[str, dict[str, Any]]
 ) -> None:

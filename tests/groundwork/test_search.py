@@ -19,7 +19,8 @@ from tests.groundwork.interchange import dataset, ended
 from tests.ssl_core.tones import sound, tone
 from tests.ssl_core.uploads import picture, zipped
 
-pytestmark = pytest.mark.slow
+# Five pretrainings over HTTP: tests/app/test_search.py is in the gate.
+pytestmark = [pytest.mark.slow, pytest.mark.pages]
 SMALL = {"budget": {"steps": 3}, "batch_size": 8}
 ROWS = 24
 WORDS = [

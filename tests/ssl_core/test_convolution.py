@@ -10,7 +10,9 @@ from ssl_core.convolution import Conv2d
 from ssl_core.encoders.convnet import ConvNet
 from ssl_core.encoders.resnet import ResNet
 from ssl_core.encoders.wave import PositionConvolution
+from ssl_core.machine import cpu_precision
 
+on_tiles = pytest.mark.skipif(cpu_precision() == "fp32", reason="bf16 is chosen, and fast, only with matrix tiles")
 SHAPES = [(1, 1), (4, 1), (4, 2), (8, 2), (2, 8), (8, 8)]
 
 
@@ -58,6 +60,7 @@ def spoil() -> None:
     del spoiled
 
 
+@on_tiles
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (3, 3), (7, 4), (3, 1), (1, 2)])
 @pytest.mark.parametrize(("high", "wide"), SHAPES)
 def test_bf16_is_near_float32_in_values_and_gradients(kernel: int, stride: int, high: int, wide: int) -> None:
@@ -77,6 +80,7 @@ def test_bf16_is_near_float32_in_values_and_gradients(kernel: int, stride: int, 
             assert float(((one - other).norm() / other.norm()).detach()) < 0.01
 
 
+@on_tiles
 @pytest.mark.parametrize(
     ("encoder", "fields", "facts", "size"),
     [
@@ -99,6 +103,7 @@ def test_an_encoder_of_narrow_maps_trains_in_bf16(
         assert all(torch.isfinite(each.grad).all() for each in net.parameters() if each.grad is not None)
 
 
+@on_tiles
 @pytest.mark.parametrize("kernel", [1, 31, 32, 128])
 @pytest.mark.parametrize(("width", "groups"), [(64, 16), (128, 16), (192, 16), (64, 1)])
 @pytest.mark.parametrize("frames", [1, 5, 50])
