@@ -262,7 +262,7 @@ def keep_without_secret(request: Request, shape: BaseModel) -> None:
 def resent(request: Request) -> bool:
     """Whether an official client sends this request again on its own (`x-stainless-retry-count` above 0)."""
     count = request.headers.get("x-stainless-retry-count", "0")
-    return count.isdigit() and int(count[:4]) > 0
+    return count.isascii() and count.isdigit() and int(count[:4]) > 0
 
 
 def _check_query(request: Request, names: set[str]) -> None:

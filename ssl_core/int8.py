@@ -6,6 +6,7 @@ depends a little (its cosine in the fourth digit) on what shares its batch. Need
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +41,8 @@ class Fidelity:
     def tried(self, exact: Tensor, coarse: Tensor) -> Fidelity:
         """After more rows, (S, D) each."""
         found = float(F.cosine_similarity(exact.double(), coarse.double(), dim=1).min())
+        if not math.isfinite(found):  # NaN compares with nothing, and must not pass for a cosine of 1
+            found = -1.0
         return Fidelity(min(self.cosine, found), self.rows + len(exact))
 
     def check(self) -> None:

@@ -67,9 +67,12 @@ def _hooks(refuse: Callable[..., _Refused]) -> dict[str, Any]:
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(items)
         if len(value) != len(items):
-            names = [name for name, _ in items]
-            twice = next(name for name in names if names.count(name) > 1)
-            value[twice] = refuse("duplicate_key")
+            seen: set[str] = set()  # one pass: a stranger may send tens of thousands of names
+            for name, _ in items:
+                if name in seen:
+                    value[name] = refuse("duplicate_key")
+                    break
+                seen.add(name)
         return value
 
     def constant(_text: str) -> _Refused:

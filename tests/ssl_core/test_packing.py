@@ -174,3 +174,13 @@ def test_bf16_stays_near_float32(tmp_path: Path) -> None:
     exact, half = load(folder).embed(documents), load(folder, half=True).embed(documents)
     cosines = (exact * half).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(half, axis=1)
     assert half.dtype == np.float32 and not np.array_equal(exact, half) and cosines.min() > 0.999
+
+
+def test_a_row_that_is_no_number_is_no_fidelity() -> None:
+    exact = torch.ones(3, 4)
+    coarse = exact.clone()
+    coarse[1] = float("nan")
+    found = Fidelity().tried(exact, coarse)
+    assert found.cosine == -1.0 and found.rows == 3
+    with pytest.raises(SpecError, match="ask for fp32"):
+        found.check()
