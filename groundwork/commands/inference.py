@@ -44,7 +44,7 @@ def embed(
     output: Output = None,
     dimensions: Annotated[int | None, typer.Option(min=1, help="keep the first so many numbers, length 1")] = None,
     pooling: Annotated[str | None, typer.Option(help="mean, cls or max")] = None,
-    precision: Annotated[str | None, typer.Option(help="int8: about twice as fast on a CPU, a little coarser")] = None,
+    precision: Annotated[str | None, typer.Option(help="int8: faster on a CPU, a little coarser")] = None,
 ) -> int:
     """Vectors of texts, pictures, sounds, or of every row of a dataset."""
     options = {name: value for name, value in (("dimensions", dimensions), ("pooling", pooling)) if value is not None}
