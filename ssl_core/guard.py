@@ -18,7 +18,9 @@ from ssl_core.nets import Nets
 EVERY = 25
 """Steps between two looks."""
 STRIKES = 3
-"""Bad looks in a row that end a run: one may be a wobble of the first steps."""
+"""Bad looks that end a run: one may be a wobble of the first steps."""
+WINDOW = 5
+"""The last looks among which a collapse is counted: dead weights still twitch where the learning rate is absurd."""
 PATIENCE = 20
 """The same where a constant cannot satisfy the loss: a language model tells first how frequent each token is, and its
 features lie close together until it knows more. What stays there for 500 steps learns nothing."""
@@ -69,7 +71,10 @@ class Guard:
             memory.setdefault(f"first_{name}", value)
         for name, least in self.alive.items():
             memory[f"low_{name}"] = memory.get(f"low_{name}", 0.0) + 1 if seen.get(name, least) < least else 0.0
-        memory["collapsing"] = memory.get("collapsing", 0.0) + 1 if self._collapsed(pulse, memory) else 0.0
+        collapsed = self._collapsed(pulse, memory)
+        memory["collapsing"] = memory.get("collapsing", 0.0) + 1 if collapsed else 0.0
+        # A bit for each of the last looks: the memory holds numbers alone.
+        memory["collapsed_looks"] = float((int(memory.get("collapsed_looks", 0)) << 1 | collapsed) % (1 << WINDOW))
         poorer = pulse["effective_rank"] < _POORER * memory["first_effective_rank"]
         memory["poorer"] = memory.get("poorer", 0.0) + 1 if poorer else 0.0
         growing = loss is not None and _diverged(loss, memory)
@@ -80,7 +85,7 @@ class Guard:
         self, values: dict[str, float], seen: dict[str, float], memory: dict[str, float], step: int
     ) -> str | None:
         """What to tell the user once the strikes are full, else None."""
-        if memory["collapsing"] >= (STRIKES if self._constant_wins else PATIENCE):
+        if self._has_collapsed(memory):
             rank, spread = values["guard/effective_rank"], values["guard/spread_mean"]
             return (
                 f"the representation has collapsed at step {step}: effective rank {rank:.1f} "
@@ -102,6 +107,11 @@ class Guard:
                 "optimizer.warmup_fraction, or use precision fp32"
             )
         return None
+
+    def _has_collapsed(self, memory: dict[str, float]) -> bool:
+        if not self._constant_wins:
+            return memory["collapsing"] >= PATIENCE
+        return memory["collapsing"] > 0 and int(memory["collapsed_looks"]).bit_count() >= STRIKES
 
     def _collapsed(self, pulse: Pulse, memory: dict[str, float]) -> bool:
         """Dead in itself, and deader than it was born: untrained features of similar rows may lie close together."""

@@ -1,4 +1,4 @@
-"""Convolutions under bf16, against float32, in memory that is full of NaN."""
+"""Our convolutions: of small maps against torch's own, and under bf16 against float32 in memory that is full of NaN."""
 
 from __future__ import annotations
 
@@ -14,6 +14,43 @@ from ssl_core.machine import cpu_precision
 
 on_tiles = pytest.mark.skipif(cpu_precision() == "fp32", reason="bf16 is chosen, and fast, only with matrix tiles")
 SHAPES = [(1, 1), (4, 1), (4, 2), (8, 2), (2, 8), (8, 8)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "high", "wide"),
+    [(3, 1, 1, 2, 2), (3, 2, 1, 4, 4), (3, 1, 1, 4, 4), (3, 2, 1, 8, 7), (3, 2, 1, 7, 2), (5, 2, 2, 5, 3),
+     (1, 2, 0, 4, 4), (7, 4, 3, 9, 9), (3, 3, 0, 5, 5), (2, 2, 0, 4, 4)],
+)  # fmt: skip
+def test_small_maps_are_as_torch_has_them(
+    kernel: int, stride: int, padding: int, high: int, wide: int, bias: bool, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    ours = Conv2d(64, 96, kernel, stride, padding=padding, bias=bias).to(dtype)
+    theirs = torch.nn.Conv2d(64, 96, kernel, stride, padding=padding, bias=bias).to(dtype)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(5, 64, high, wide, dtype=dtype).to(memory_format=torch.channels_last).requires_grad_()
+    got, wanted = ours(x), theirs(x)
+    assert got.shape == wanted.shape and got.shape[2] * got.shape[3] <= 16
+    pull = torch.randn_like(wanted)
+    close = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-10}
+    torch.testing.assert_close(got, wanted, **close)
+    mine = torch.autograd.grad(got, (x, *ours.parameters()), pull)
+    for one, other in zip(mine, torch.autograd.grad(wanted, (x, *theirs.parameters()), pull), strict=True):
+        torch.testing.assert_close(one, other, **close)
+
+
+def test_a_picture_without_gradient_and_a_frozen_kernel() -> None:
+    conv, x = Conv2d(64, 64, 3, padding=1), torch.randn(2, 64, 2, 2)
+    conv(x).sum().backward()
+    assert conv.weight.grad is not None and x.grad is None
+    conv.requires_grad_(False)
+    x.requires_grad_()
+    conv(x).sum().backward()
+    assert x.grad is not None
+    with torch.inference_mode():
+        assert conv(x.detach()).shape == x.shape
 
 
 def spoil() -> None:

@@ -42,10 +42,16 @@ def looked(pulses: list[Pulse], losses: list[float], constant_wins: bool = True)
 
 
 def test_a_dead_representation_is_given_three_looks() -> None:
-    told = looked([ALIVE, DEAD, DEAD, ALIVE, DEAD, DEAD, DEAD], [1.0] * 7)
-    assert told[:-1] == [None] * 6 and STRIKES == 3
+    told = looked([ALIVE, DEAD, DEAD, *[ALIVE] * 3, DEAD, DEAD, DEAD], [1.0] * 9)
+    assert told[:-1] == [None] * 8 and STRIKES == 3
     assert told[-1] is not None
-    assert all(word in told[-1] for word in ("step 150", "effective rank 1.1", "20.0", "optimizer.learning_rate"))
+    assert all(word in told[-1] for word in ("step 200", "effective rank 1.1", "20.0", "optimizer.learning_rate"))
+
+
+def test_a_dead_representation_that_twitches_is_dead() -> None:
+    told = looked([ALIVE, DEAD, ALIVE, DEAD, ALIVE, DEAD], [1.0] * 6)
+    assert told[:-1] == [None] * 5 and told[-1] is not None and "step 125" in told[-1]
+    assert looked([DEAD, *[ALIVE, ALIVE, DEAD] * 6], [1.0] * 19) == [None] * 19
 
 
 def test_a_low_rank_is_given_longer_where_a_constant_cannot_satisfy_the_loss() -> None:
@@ -126,7 +132,7 @@ def test_a_provoked_collapse_ends_the_run_within_a_hundred_steps_and_says_why(tm
     ranks = {event["step"]: event["values"]["guard/effective_rank"] for event in events
              if event["type"] == "metrics" and "guard/effective_rank" in event["values"]}  # fmt: skip
     collapsed = min(step for step, rank in ranks.items() if rank < 1.5)
-    assert max(ranks) - collapsed <= 100
+    assert max(ranks) - collapsed <= 100, ranks
     assert f"at step {max(ranks)}" in verdict["error"]["message"]
     assert any(event["type"] == "checkpoint" and event["step"] == max(ranks) for event in events)
 
