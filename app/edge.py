@@ -33,6 +33,7 @@ Digest = Callable[[Request], Coroutine[Any, Any, bytes]]
 _LIMIT = "max_body_bytes"
 _DIGEST = "digest_of_body"
 _CHANGES_NOTHING = "changes_nothing"
+_METADATA = "metadata"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -87,6 +88,12 @@ def changes_nothing(endpoint: F) -> F:
     return endpoint
 
 
+def takes_metadata(endpoint: F) -> F:
+    """Mark a route (below its path decorator) that filters by `metadata[key]=value`, names no signature can list."""
+    setattr(endpoint, _METADATA, True)
+    return endpoint
+
+
 def streamed(digest: Digest) -> Callable[[F], F]:
     """Mark a route (below its path decorator) that reads its own body as it comes.
 
@@ -129,11 +136,12 @@ class EdgeRoute(APIRoute):
         handle = super().get_route_handler()
         produced = _produced(self)
         names = {field.alias for field in self.dependant.query_params} | _query_names(self.dependant)
+        names |= {"metadata[key]"} if getattr(self.endpoint, _METADATA, False) else set()
         wants_json = self.body_field is not None and not isinstance(self.body_field.field_info, Form)
         required = wants_json and self.body_field is not None and self.body_field.field_info.is_required()
         limit: int | None = getattr(self.endpoint, _LIMIT, None)
         digest: Digest | None = getattr(self.endpoint, _DIGEST, None)
-        plain, action = handle, action_of(self.endpoint)
+        plain, action, keyed = handle, action_of(self.endpoint), self.path.startswith("/v1/")
         repeats = not getattr(self.endpoint, _CHANGES_NOTHING, False)
 
         async def entered(request: Request) -> Response:
@@ -151,6 +159,8 @@ class EdgeRoute(APIRoute):
             _check_query(request, names)
             body = b""
             if wants_json:
+                if keyed:
+                    await principal(request)  # no stranger makes us hold a body, or read it
                 body = await _parse(request, required, limit)
             asked = await _repeatable(request, body) if request.method == "POST" and repeats else None
             return await handle(request) if asked is None else await _once(request, asked, handle, digest)
@@ -183,8 +193,6 @@ def _committed(call: Callable[..., Any]) -> Callable[..., Any]:
 async def _parse(request: Request, required: bool, limit: int | None) -> bytes:
     if limit is None:
         limit = request.app.state.platform.settings.max_body_bytes
-    else:
-        await principal(request)  # no stranger makes us hold a large body
     if required or request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
         raw, value = await read_json(request, limit, required)
     else:
@@ -269,7 +277,8 @@ def _check_query(request: Request, names: set[str]) -> None:
     for name, value in request.query_params.multi_items():
         if "\0" in value:
             raise Unprocessable("invalid_character", f"`{name[:80]}` holds a NUL character.", name[:80])
-        if name not in names and name.partition("[")[0] not in {"metadata"}:
+        filters = name.startswith("metadata") and "metadata[key]" in names  # its reader says what is wrong with one
+        if name not in names and not filters:
             allowed = f"allowed are {', '.join(sorted(names))}" if names else "this route takes none"
             message = f"The query parameter {name[:80]!r} is not known; {allowed}."
             raise Unprocessable("unknown_field", message, name[:80])

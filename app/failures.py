@@ -18,6 +18,7 @@ from app.telemetry import route_template
 from app.threads import in_thread
 from app.validation import refusal
 from ssl_core.errors import EngineError
+from ssl_core.hangups import Gone
 from ssl_core.redaction import redacted
 
 log = structlog.get_logger(__name__)
@@ -32,6 +33,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PoolTimeout, _database_error)
     app.add_exception_handler(EngineError, _engine_error)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Gone, _gone)
 
 
 def reply(error: ApiError) -> JSONResponse:

@@ -71,6 +71,8 @@ class LiveResponse(Response):
         pulse = Pulse()
         listening = asyncio.create_task(_until_gone(receive, pulse))
         _open.add(pulse)
+        if DrainingServer.draining:  # its request came before the signal, and this after it
+            pulse.end()
         events = self._follow(pulse)
         try:
             async for event in events:
@@ -102,8 +104,11 @@ async def _until_gone(receive: Receive, pulse: Pulse) -> None:
 class DrainingServer(uvicorn.Server):
     """Ends the live streams when it is told to stop: their clients go on elsewhere, by `Last-Event-ID` (F23)."""
 
+    draining = False
+
     def handle_exit(self, sig: int, frame: Any) -> None:
         """A signal."""
+        DrainingServer.draining = True
         super().handle_exit(sig, frame)
         for pulse in list(_open):
             pulse.end()

@@ -116,7 +116,7 @@ class LoadedModel:
             SpecError: `unsupported_pooling`; what `quantise` raises; `precision_lost`, 8 bits are too coarse for it.
         """
         self.check_pooling(pooling)
-        coarse = self.quantise() if precision == "int8" else None
+        coarse = self.quantise(pooling) if precision == "int8" else None
         samples = self._samples(items)
         vectors = np.empty((len(samples), self.embed_dim), dtype=np.float32)
         for batch in batches_of(samples, self.batch_tokens, isinstance(self.nets.encoder, Transformer)):
@@ -125,11 +125,11 @@ class LoadedModel:
                 vectors[batch] = self._vectors(inputs, pooling, coarse).cpu().numpy()
         return vectors
 
-    def quantise(self) -> Int8Trunk:
-        """Its layers with 8-bit weights, made when first asked for.
+    def quantise(self, pooling: Pooling = "mean") -> Int8Trunk:
+        """Its layers with 8-bit weights, made when first asked for; `size_bytes` counts them from then on.
 
         Raises:
-            SpecError: `precision_unsupported`, `precision_unavailable` or `precision_lost`.
+            SpecError: `precision_unsupported`, `precision_unavailable`; `precision_lost`, in this pooling.
         """
         encoder = self.nets.encoder
         if not isinstance(encoder, Transformer) or self.device.type != "cpu":
@@ -139,7 +139,7 @@ class LoadedModel:
             if self.int8 is None:
                 self.int8 = Int8Trunk(encoder)
                 self.size_bytes += self.int8.size_bytes
-        self.int8.fidelity.check()
+        self.int8.near(pooling).check()
         return self.int8
 
     def predict(self, items: Sequence[Item | Sample]) -> list[dict[str, Any]]:
@@ -193,15 +193,14 @@ class LoadedModel:
     def _vectors(self, inputs: Inputs, pooling: Pooling, coarse: Int8Trunk | None) -> Tensor:
         """(B, D) float32."""
         encoder = self.nets.encoder
-        if coarse is not None and coarse.fidelity.rows >= TRIED_ROWS:
+        if coarse is not None and coarse.near(pooling).rows >= TRIED_ROWS:
             return _pooled(encoder, inputs, pooling, coarse)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             exact = _pooled(encoder, inputs, pooling).float()
         if coarse is None:
             return exact
         found = _pooled(encoder, inputs, pooling, coarse)
-        coarse.fidelity = coarse.fidelity.tried(exact, found)
-        coarse.fidelity.check()
+        coarse.tried(pooling, exact, found).check()
         return found
 
 

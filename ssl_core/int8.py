@@ -56,7 +56,7 @@ class Int8Trunk:
     """The layers of a trunk in a session of their own. One thread at a time.
 
     Attributes:
-        fidelity: of all rows tried so far; whoever tries more keeps it up to date.
+        fidelity: of all rows tried so far, by pooling: vectors are compared, not what they are made of.
         size_bytes: of the 8-bit weights.
     """
 
@@ -90,7 +90,16 @@ class Int8Trunk:
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._trunk = trunk
         self.size_bytes = len(graph)
-        self.fidelity = Fidelity()
+        self.fidelity: dict[str, Fidelity] = {}
+
+    def near(self, pooling: str) -> Fidelity:
+        """How near this pooling's vectors are, as far as is known."""
+        return self.fidelity.get(pooling, Fidelity())
+
+    def tried(self, pooling: str, exact: Tensor, coarse: Tensor) -> Fidelity:
+        """The same after more rows, (S, D) each."""
+        self.fidelity[pooling] = found = self.near(pooling).tried(exact, coarse)
+        return found
 
     def hidden_of(self, packed: Packed) -> Tensor:
         """(N, D), as `ssl_core.packing.hidden_of`."""

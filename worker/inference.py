@@ -32,6 +32,7 @@ from starlette.routing import Route
 from ssl_core import tracing
 from ssl_core.completion import Completer
 from ssl_core.errors import CheckpointError, EngineError
+from ssl_core.hangups import Gone, while_listening
 from ssl_core.inference import Item, LoadedModel, load
 from ssl_core.machine import keep_freed_memory
 from ssl_core.sampling import Sampling
@@ -45,6 +46,7 @@ from worker.inference_models import ModelCache
 from worker.inference_requests import AnswerRequest, EmbedRequest, ManyRequest
 from worker.inference_settings import InferenceSettings
 from worker.launch import LEAST_ABI, confine, landlock_abi
+from worker.loading import outcome
 from worker.sandbox import ground_of_inference
 from worker.search import SearchDesk
 from worker.search_requests import PreviewRequest, SearchRequest
@@ -81,6 +83,7 @@ class InferenceService:
         """Compute what is queued, then let go of everything."""
         self.batcher.close()
         self.desk.close()
+        self.models.close()
         self.files.close()
 
     async def embed(self, request: Request) -> Response:
@@ -145,9 +148,12 @@ class InferenceService:
         verb, began, status = request.url.path.strip("/"), time.perf_counter(), 0
         try:
             with tracing.span(f"inference {verb}", "server", request.headers.get(tracing.HEADER)):
-                reply = await answer(await _body(request))
+                body = await _body(request)
+                reply = await while_listening(request.receive, answer(body))
             status = reply.status_code
             return reply
+        except Gone:
+            return Response(status_code=499)  # which nobody reads
         except (InferenceError, EngineError) as error:
             status = error.status if isinstance(error, InferenceError) else 422
             raise
@@ -167,7 +173,9 @@ class InferenceService:
         return JSONResponse(answer.body())
 
     async def _predict(self, body: bytes) -> Response:
-        work = await to_thread.run_sync(self._prepare, body)
+        order: AnswerRequest = await to_thread.run_sync(_parse, body, AnswerRequest)
+        model = await outcome(self.models.ask(order.model_id, order.digest))
+        work = await to_thread.run_sync(_prepared, model, order)
         answers = await asyncio.wrap_future(self.batcher.submit(work))
         self.metrics.computed("predict", _tokens(work))
         return JSONResponse({"answers": answers, "tokens": _tokens(work)})
@@ -187,18 +195,6 @@ class InferenceService:
             raise answer
         return np.frombuffer(base64.b64decode(answer.vectors), "<f4")[: answer.dim], answer.tokens
 
-    def _prepare(self, body: bytes) -> Work:
-        """Parse, load, read. Raises Refused, Busy or EngineError."""
-        order: AnswerRequest = _parse(body, AnswerRequest)
-        items = [item.item(number) for number, item in enumerate(order.items)]
-        model = self.models.get(order.model_id, order.digest)
-        if model.completer is not None:
-            return _completion(model, model.completer, order, items)
-        model.check_task()
-        samples = model.read(items)
-        costs = [sample.cost for sample in samples]
-        return Work((id(model), "predict"), model.predict, samples, costs, model.batch_tokens)
-
     def _open(self, model_id: str, digest: str) -> LoadedModel:
         folder = self.files.folder(model_id, digest)
         # Before the new weights are read, so that the bound holds while they are.
@@ -211,6 +207,17 @@ class InferenceService:
         self.metrics.loads.inc()
         log.info("model_loaded", model=model_id, digest=digest, bytes=model.size_bytes)
         return model
+
+
+def _prepared(model: LoadedModel, order: AnswerRequest) -> Work:
+    """Its items, read. Raises Refused or EngineError."""
+    items = [item.item(number) for number, item in enumerate(order.items)]
+    if model.completer is not None:
+        return _completion(model, model.completer, order, items)
+    model.check_task()
+    samples = model.read(items)
+    costs = [sample.cost for sample in samples]
+    return Work((id(model), "predict"), model.predict, samples, costs, model.batch_tokens)
 
 
 def _completion(model: LoadedModel, completer: Completer, order: AnswerRequest, items: list[Item]) -> Work:

@@ -1,8 +1,9 @@
 """One thread that computes; concurrent requests of one model share its batches, measured in tokens.
 
-Each turn serves one group (model, verb, pooling): every waiting request of the group gives samples until the token
-budget is full, small requests first, so that a request of 2,048 documents never holds up one of a single line.
-What is left of a request goes to the back of the queue.
+Each turn serves one group (model, verb, pooling). A quarter of its token budget is for the request that has waited
+longest, the rest for the group's requests, small ones first: one of 2,048 documents never holds up one of a single
+line, and is not held up for ever by many of them. Then what is left of the group goes behind all others: groups take
+turns.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.inference_errors import Busy
+
+_SHARE = 4
+"""The longest waiting request has one part of so many of each turn to itself."""
 
 
 @dataclass(eq=False)
@@ -39,6 +43,16 @@ class Work:
     def waiting(self) -> int:
         """Tokens still to do."""
         return sum(self.costs[at] for at in self.order)
+
+    def cheapest(self, room: int, some: bool = False) -> list[int]:
+        """Numbers of the next samples that cost no more than `room` together, which are to be done no longer; with
+        `some` at least one, whatever it costs."""
+        chosen: list[int] = []
+        while self.order and (self.costs[self.order[-1]] <= room or (some and not chosen)):
+            at = self.order.pop()
+            room -= self.costs[at]
+            chosen.append(at)
+        return chosen
 
     def succeed(self) -> None:
         """Hand the answers over, unless the caller went away at this moment."""
@@ -112,16 +126,14 @@ class Batcher:
         head = self._queue[0]
         members = sorted((work for work in self._queue if work.group == head.group), key=lambda work: work.waiting)
         room = head.batch_tokens
-        turn: list[tuple[Work, list[int]]] = []
+        turn = {head: head.cheapest(room // _SHARE, some=True)}
+        room -= sum(head.costs[at] for at in turn[head])
         for work in members:
-            chosen: list[int] = []
-            while work.order and (work.costs[work.order[-1]] <= room or not (turn or chosen)):
-                at = work.order.pop()
-                room -= work.costs[at]
-                chosen.append(at)
+            chosen = work.cheapest(room)
+            room -= sum(work.costs[at] for at in chosen)
             if chosen:
-                turn.append((work, chosen))
-        return turn
+                turn[work] = [*turn.get(work, ()), *chosen]
+        return list(turn.items())
 
     def _compute(self, turn: list[tuple[Work, list[int]]]) -> None:
         if not turn:
@@ -137,13 +149,17 @@ class Batcher:
                 work.fail(error)
 
     def _settle(self, turn: list[tuple[Work, list[int]]]) -> None:
-        """Answer what is complete; move the rest to the back. Under the lock."""
+        """Answer what is complete; the rest of the group goes behind all others, as it came. Under the lock."""
         for work, chosen in turn:
             self._waiting -= sum(work.costs[at] for at in chosen)
-            self._queue.remove(work)
             if work.future.done():  # failed, or its caller went away
                 self._waiting -= work.waiting
-            elif work.order:
-                self._queue.append(work)
-            else:
+            elif not work.order:
                 work.succeed()
+            else:
+                continue
+            self._queue.remove(work)
+        group = turn[0][0].group if turn else None
+        rest = [work for work in self._queue if work.group == group]
+        self._queue = deque(work for work in self._queue if work.group != group)
+        self._queue.extend(rest)

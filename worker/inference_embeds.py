@@ -21,10 +21,10 @@ from worker.inference_batcher import Batcher, Work
 from worker.inference_errors import InferenceError, Refused
 from worker.inference_models import ModelCache
 from worker.inference_requests import EmbedRequest
+from worker.loading import outcome
 
 log = structlog.get_logger()
-_THREADS = 40
-"""Many of them may be waiting for a model to be fetched."""
+_THREADS = 16
 _SMALL = 64
 """Items that are put into words on the event loop: a thread would cost more."""
 
@@ -93,11 +93,27 @@ class Embedder:
         """One for each request, in their order."""
         loop = asyncio.get_running_loop()
         answers: dict[int, Answer] = {}
-        groups = await loop.run_in_executor(self._threads, self._read, orders, answers)
+        models = await self._asked(orders)
+        groups = await loop.run_in_executor(self._threads, self._read, orders, models, answers)
         await asyncio.gather(*(self._compute(group, answers) for group in groups))
         return [answers[number] for number in range(len(orders))]
 
-    def _read(self, orders: Sequence[EmbedRequest], answers: dict[int, Answer]) -> list[_Group]:
+    async def _asked(self, orders: Sequence[EmbedRequest]) -> dict[str, LoadedModel | Exception]:
+        """The models of all requests by digest, or why there is none. All are loaded at once."""
+        slots = {order.digest: self._models.ask(order.model_id, order.digest) for order in orders}
+        found: dict[str, LoadedModel | Exception] = {}
+        for digest, slot in slots.items():
+            try:
+                model = await outcome(slot)
+            except Exception as error:
+                found[digest] = error
+            else:
+                found[digest] = model
+        return found
+
+    def _read(
+        self, orders: Sequence[EmbedRequest], models: dict[str, LoadedModel | Exception], answers: dict[int, Answer]
+    ) -> list[_Group]:
         """Requests by model, pooling and precision. Those that are refused have their answer then."""
         alike: dict[tuple[Any, ...], list[int]] = {}
         for number, order in enumerate(orders):
@@ -106,7 +122,7 @@ class Embedder:
         for numbers in alike.values():
             parts: list[_Part] = []
             try:
-                model = self._opened(orders[numbers[0]])
+                model = self._opened(orders[numbers[0]], models)
                 parts = self._parts(model, orders, numbers, answers)
             except Exception as error:
                 answers |= dict.fromkeys(numbers, _told(error))
@@ -114,11 +130,16 @@ class Embedder:
                 groups.append(_Group(model, parts))
         return groups
 
-    def _opened(self, order: EmbedRequest) -> LoadedModel:
-        model = self._models.get(order.model_id, order.digest)
+    def _opened(self, order: EmbedRequest, models: dict[str, LoadedModel | Exception]) -> LoadedModel:
+        model = models[order.digest]
+        if isinstance(model, Exception):
+            raise model
         model.check_pooling(order.pooling)
         if order.precision == "int8":
-            model.quantise()
+            size = model.size_bytes
+            model.quantise(order.pooling)
+            if model.size_bytes > size:
+                self._models.make_room(0, keep=order.digest)
         return model
 
     def _parts(
@@ -186,6 +207,6 @@ def _vectors(model: LoadedModel, part: _Part, vectors: Any) -> Vectors:
     text = base64.b64encode(np.ascontiguousarray(vectors, dtype="<f4").tobytes()).decode()
     told = None
     if order.precision == "int8":
-        near = model.quantise().fidelity
+        near = model.quantise(order.pooling).near(order.pooling)
         told = {"name": "int8", "cosine": round(near.cosine, 5), "rows": near.rows}
     return Vectors(vectors.shape[1], text, sum(sample.tokens for sample in part.samples), told)

@@ -23,6 +23,7 @@ from ssl_core.modalities import MODALITIES
 from worker.inference_batcher import Batcher, Work
 from worker.inference_errors import Refused
 from worker.inference_requests import EmbedRequest
+from worker.loading import outcome
 from worker.search_requests import PreviewRequest, SearchRequest
 from worker.search_vectors import VectorCache, Vectors
 
@@ -34,7 +35,7 @@ _TOGETHER = 64
 _SLACK = 1e-5
 """A float32 score of unit vectors may be off by this much."""
 _TIES = 4096
-"""Rows of a block that are scored again for a query, at most: a dataset may hold one text a million times."""
+"""Rows that are kept and scored again for a query, at most: a dataset may hold one text a million times."""
 _MOST_WAITING = 4096
 _CLASSES_NAMED = 10
 
@@ -56,17 +57,22 @@ class _Pool:
 
     floor: float = -np.inf
     """The score of the last of the best so far is at least this."""
-    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    rows: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    scores: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
     def take(self, first: int, scores: NDArray[np.float32], limit: int) -> None:
-        """Scores (b,) of the rows `first`, `first + 1`, …"""
+        """Scores (b,) of the rows `first`, `first + 1`, …; blocks come in ascending order."""
         near = np.flatnonzero(scores >= self.floor - _SLACK)
-        if len(near) > limit:
-            self.floor = max(self.floor, float(np.partition(scores[near], len(near) - limit)[len(near) - limit]))
-            near = near[scores[near] >= self.floor - _SLACK]
-        if len(near) > _TIES:
-            near = near[np.argsort(-scores[near], kind="stable")[:_TIES]]
-        self.rows.append(near + first)
+        if not len(near):
+            return
+        rows, scores = np.concatenate([self.rows, near + first]), np.concatenate([self.scores, scores[near]])
+        if len(rows) > limit:
+            self.floor = float(np.partition(scores, len(rows) - limit)[len(rows) - limit])
+            kept = np.flatnonzero(scores >= self.floor - _SLACK)
+            if len(kept) > _TIES:
+                kept = np.sort(kept[np.argsort(-scores[kept], kind="stable")[:_TIES]])
+            rows, scores = rows[kept], scores[kept]
+        self.rows, self.scores = rows, scores
 
 
 def exact(
@@ -87,9 +93,7 @@ def exact(
         scores = asked @ (matrix[some] if among is None else matrix[among[some]]).T
         for query, pool, row in zip(queries, pools, scores, strict=True):
             pool.take(first, row, query.limit)
-    found = [np.concatenate(pool.rows) if pool.rows else np.empty(0, np.int64) for pool in pools]
-    if among is not None:
-        found = [among[places] for places in found]
+    found = [pool.rows if among is None else among[pool.rows] for pool in pools]
     return [_scored(matrix, rows, query) for rows, query in zip(found, queries, strict=True)]
 
 
@@ -127,7 +131,7 @@ class SearchDesk:
             Refused: a row, a label or a vector that does not fit these vectors; what the model says of the query.
             Busy: vectors cannot be fetched, or too much waits.
         """
-        vectors = await to_thread.run_sync(self._cache.get, order.job_id, order.files)
+        vectors = await outcome(self._cache.ask(order.job_id, order.files))
         vector, tokens = await self._vector(order, vectors)
         among = None if order.label is None else await to_thread.run_sync(_labelled, vectors, order.label)
         by_index = vectors.index is not None and not order.exact and among is None

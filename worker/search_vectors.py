@@ -18,11 +18,10 @@ import json
 import os
 import shutil
 import tempfile
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from numpy.typing import NDArray
 from ssl_core import vector_index
 from worker.inference_errors import Busy, InferenceError, Refused
 from worker.inference_files import SAFE_DIGEST, commit, download
+from worker.loading import Loads
 from worker.search_requests import VectorFile
 
 log = structlog.get_logger()
@@ -75,52 +75,37 @@ class VectorCache:
         self._client = httpx.Client(
             base_url=api_url, headers={"Authorization": f"Bearer {token}"}, timeout=httpx.Timeout(60, connect=5)
         )
-        self._lock = threading.Lock()
-        self._opened: OrderedDict[str, Future[Vectors]] = OrderedDict()
+        self._opened: Loads[Vectors] = Loads("vectors")
         root.mkdir(parents=True, exist_ok=True)
         for leftover in root.glob("part-*"):
             shutil.rmtree(leftover, ignore_errors=True)
 
-    def get(self, job_id: str, files: Sequence[VectorFile]) -> Vectors:
-        """The vectors that this job left; who asks second waits for the first one's fetch and shares its outcome.
+    def ask(self, job_id: str, files: Sequence[VectorFile]) -> Future[Vectors]:
+        """The vectors that this job left, to be waited for with `outcome`; a second caller shares the first one's load.
 
-        Raises:
-            Refused: 422 `vectors_too_large`, they alone are over the bound.
-            Busy: the API cannot be reached or has them no longer, or what it sent does not match its digest.
+        Its errors: Refused, 422 `vectors_too_large`, they alone are over the bound; Busy, the API cannot be reached or
+        has them no longer, or what it sent does not match its digest.
         """
         digest = _digest(files)
-        with self._lock:
-            waiting = self._opened.get(digest)
-            if waiting is not None:
-                self._opened.move_to_end(digest)
-            else:
-                mine = self._opened[digest] = Future()
-        return waiting.result() if waiting is not None else self._open_into(mine, digest, job_id, files)
+        return self._opened.ask(digest, partial(self._open, digest, job_id, files))
 
     def close(self) -> None:
         """Close the connections."""
+        self._opened.close()
         self._client.close()
 
     @property
     def held_bytes(self) -> int:
         """Of all opened files."""
-        with self._lock:
-            return sum(slot.result().size_bytes for slot in self._opened.values() if slot.done())
+        return sum(vectors.size_bytes for vectors in self._opened.done().values())
 
-    def _open_into(self, slot: Future[Vectors], digest: str, job_id: str, files: Sequence[VectorFile]) -> Vectors:
-        try:
-            folder = self._root / digest
-            if not folder.is_dir():
-                self._check_size(sum(file.size for file in files))
-                self._fetch(job_id, files, folder)
-            found = _opened(folder)
-            self._check_size(found.size_bytes)
-        except BaseException as error:
-            with self._lock:
-                self._opened.pop(digest, None)
-            slot.set_exception(error)
-            raise
-        slot.set_result(found)
+    def _open(self, digest: str, job_id: str, files: Sequence[VectorFile]) -> Vectors:
+        folder = self._root / digest
+        if not folder.is_dir():
+            self._check_size(sum(file.size for file in files))
+            self._fetch(job_id, files, folder)
+        found = _opened(folder)
+        self._check_size(found.size_bytes)
         os.utime(folder)
         self._make_room(digest)
         return found
@@ -148,18 +133,18 @@ class VectorCache:
 
     def _make_room(self, keep: str) -> None:
         """Let go of the least recently used until all fit: first what earlier processes left, then what is open."""
-        with self._lock:
+        with self._opened.lock:
             known = {path.name: path for path in self._root.iterdir() if SAFE_DIGEST.fullmatch(path.name)}
             sizes = {name: _bytes_of(path) for name, path in known.items()}
-            unopened = sorted(known.keys() - self._opened.keys(), key=lambda name: known[name].stat().st_mtime)
+            unopened = sorted(known.keys() - self._opened.slots.keys(), key=lambda name: known[name].stat().st_mtime)
             total = sum(sizes.values())
-            for name in [*unopened, *self._opened]:
+            for name in [*unopened, *self._opened.slots]:
                 if total <= self._max_bytes:
                     return
-                slot = self._opened.get(name)
+                slot = self._opened.slots.get(name)
                 if name == keep or (slot is not None and not slot.done()):
                     continue
-                self._opened.pop(name, None)
+                self._opened.slots.pop(name, None)
                 # Whoever maps its files still has them.
                 shutil.rmtree(self._root / name, ignore_errors=True)
                 total -= sizes.get(name, 0)

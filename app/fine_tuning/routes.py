@@ -8,7 +8,7 @@ from fastapi import Body, Depends, Path, Request
 from fastapi.openapi.models import Example
 
 from app.deps import PageDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep, WriteKey
-from app.edge import api_router, resent
+from app.edge import api_router, resent, takes_metadata
 from app.fine_tuning import service, submission
 from app.fine_tuning.schemas import (
     FineTuningCheckpointList,
@@ -80,6 +80,7 @@ def create_fine_tuning_job(
 
 
 @router.get("/fine_tuning/jobs", response_model=FineTuningJobList)
+@takes_metadata
 def list_fine_tuning_jobs(request: Request, key: ReadKey, session: ReadSessionDep, page: PageDep) -> dict[str, Any]:
     """The project's trainings, newest first; `metadata[key]=value` filters by metadata."""
     return service.listed(session, key.project_id, reading.metadata_filter(request.query_params), page)

@@ -11,6 +11,7 @@ from app.inference.forward import client_of, lifespan
 from app.inference.items import as_sent
 from app.inference.schemas import EmbeddingList, EmbeddingRequest, PredictionList, PredictionRequest
 from app.threads import in_thread
+from ssl_core.hangups import while_listening
 
 MAX_BODY_BYTES = 32 * 2**20
 
@@ -30,7 +31,10 @@ async def create_embeddings(
         if order is None:
             order = await in_thread(service.embedding_order, platform, key.project_id, body)
         client = client_of(request.app)
-        answer = await (client.embed(order.model, order.body) if order.model else client.post("/embed", order.body))
+        if order.model:
+            answer = await client.embed(order.model, order.body)
+        else:
+            answer = await while_listening(request.receive, client.post("/embed", order.body))
     headers = service.precision_header(answer)
     if service.is_short(answer):
         return _json(service.embedding_reply(body, answer), headers)
@@ -46,7 +50,7 @@ async def create_predictions(
     """A fine-tuned model's answers: for classification a label and every class's probability."""
     order = await in_thread(service.prediction_order, platform, key.project_id, body)
     with as_sent(body.input):
-        answer = await client_of(request.app).post("/predict", order)
+        answer = await while_listening(request.receive, client_of(request.app).post("/predict", order))
     return _json(await in_thread(service.prediction_reply, body, answer))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from app.datasets import service as datasets
-from app.errors import Conflict, NotFound, Unprocessable
+from app.errors import Conflict, NotFound, TooLarge, Unprocessable
 from app.inference.items import Item, RowRef, read_input
 from app.inference.rows import read_row
 from app.inference.schemas import EmbeddingRequest, PredictionRequest
@@ -32,6 +32,8 @@ from ssl_core.requests.replies import embedding_body, prediction_body, usage
 HEADER = "Groundwork-Precision"
 _SHORT = 50_000
 SMALL_ITEMS, SMALL_CHARACTERS = 8, 20_000
+MAX_ROW_BYTES = 32 * 2**20
+"""Of the rows of datasets that one request names, as they are sent on: no more than a body may have."""
 _Rows = dict[str, tuple[str, list[datasets.StoredFile]]]
 """By dataset: its modality and its row files."""
 
@@ -165,7 +167,22 @@ def _order(known: Known, items: Sequence[Item]) -> dict[str, Any]:
 def _read_rows(platform: Platform, known: Known, items: list[Item], rows: _Rows) -> list[Item]:
     """The items, rows replaced by what they hold."""
     modality = known.config["modality"]["name"]
-    return [_read(platform, item, rows, modality) if isinstance(item, RowRef) else item for item in items]
+    read: dict[tuple[str, int], dict[str, Any]] = {}
+    budget, found = MAX_ROW_BYTES, list[Item]()
+    for item in items:
+        if not isinstance(item, RowRef):
+            found.append(item)
+            continue
+        row = read.get((item.dataset, item.row))
+        if row is None:
+            row = read[item.dataset, item.row] = _read(platform, item, rows, modality)
+        # Counted each time: the role is sent it each time.
+        budget -= sum(len(cell) for cell in row.values())
+        if budget < 0:
+            words = f"The rows up to `{item.param}` have more than {MAX_ROW_BYTES >> 20} MiB together; ask for fewer."
+            raise TooLarge("input_too_large", words, item.param)
+        found.append(row)
+    return found
 
 
 def _read(platform: Platform, ref: RowRef, rows: _Rows, modality: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 While nothing is under way a request leaves at once. While two posts are, those that come wait, and leave together when
 one is back: the busier it gets, the fewer posts there are for each request, and the role reads and computes more of
-them as one. Each caller has its own answer, its own error and its own trace; who hangs up meanwhile is left out.
+them as one. Each caller has its own answer, its own error and its own trace. One that hangs up is computed for all the
+same: to listen for it would cost about as much.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from app.errors import Unavailable
 LANES = 2
 """Posts under way for each model: one is computed while the answers to the other are given."""
 MOST_TOGETHER = 32
-MOST_WAITING = 512
-"""Requests of a process that wait for a lane; more are told to try again."""
+MOST_WAITING, MOST_WAITING_IN_ALL = 512, 2048
+"""Requests of a process that wait for a lane of one model, and of all; more are told to try again."""
 Reply = dict[str, Any]
 Post = Callable[[list[bytes]], Awaitable[list[Reply]]]
 
@@ -47,7 +48,10 @@ class Together:
         Raises:
             Unavailable: 503 `inference_busy`, too many wait already; and whatever `post` raises.
         """
-        if self._waiting >= MOST_WAITING:
+        known = self._lanes.get(model)
+        if known is not None and len(known.waiting) >= MOST_WAITING:
+            raise Unavailable("inference_busy", "Too many requests wait for this model; try again.", 1)
+        if self._waiting >= MOST_WAITING_IN_ALL:
             raise Unavailable("inference_busy", "Too many requests wait for the models; try again.", 1)
         lanes = self._lanes.setdefault(model, _Lanes())
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()

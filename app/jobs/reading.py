@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import Query
 from sqlalchemy import Select, bindparam, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.errors import ApiError, NotFound, Unprocessable
 from app.jobs import journal, service
-from app.jobs.states import LIVE, Status
+from app.jobs.states import Status
 from app.jobs.tables import Attempt, Checkpoint, Job, JobEvent, JobInput, JobPart, LogChunk, Sample
 
 LOG_PIECE = 256 * 1024
-_MOST_EMBEDDINGS = 200
 _REVISION = select(Job.revision).where(Job.project_id == bindparam("project_id"), Job.id == bindparam("job_id"))
 _ATTEMPTS = select(Attempt).where(Attempt.job_id == bindparam("job_id")).order_by(Attempt.fence)
 JobType = Literal[
@@ -47,12 +46,13 @@ def jobs(project_id: str, wanted: JobFilter) -> Select[Job]:
     return query if wanted.status is None else query.where(Job.status == wanted.status)
 
 
-def embeddings(session: Session, project_id: str, dataset_id: str) -> list[Job]:
-    """`embed` jobs of this dataset that have succeeded or may yet, the newest first."""
-    query = service.of_project(project_id).join(JobInput, JobInput.job_id == Job.id)
-    mine = (JobInput.ref_id == dataset_id, JobInput.role == "dataset", Job.type == "embed")
-    hopeful = Job.status.in_((Status.SUCCEEDED, *LIVE))
-    return list(session.scalars(query.where(*mine, hopeful).order_by(Job.id.desc()).limit(_MOST_EMBEDDINGS)))
+def embeddings(session: Session, project_id: str, dataset_id: str, statuses: Iterable[Status]) -> dict[str, str]:
+    """By model, the newest of its `embed` jobs of this dataset that stand there; the model of the newest job first."""
+    data, model, newest = aliased(JobInput), aliased(JobInput), func.max(Job.id)
+    query = select(model.ref_id, newest).join(data, data.job_id == Job.id).join(model, model.job_id == Job.id)
+    asked = (Job.project_id == project_id, Job.type == "embed", Job.status.in_(statuses), data.ref_id == dataset_id)
+    query = query.where(*asked, data.role == "dataset", model.role == "model").group_by(model.ref_id)
+    return dict(session.execute(query.order_by(newest.desc())).tuples().all())
 
 
 def with_metadata(session: Session, query: Select[Job], metadata: Mapping[str, str]) -> Select[Job]:

@@ -8,7 +8,7 @@ from fastapi import Body, Depends, Path, Request, Response
 from fastapi.openapi.models import Example
 
 from app.deps import PageDep, ReadKey, ReadSessionDep, SessionDep, SettingsDep, WriteKey
-from app.edge import api_router, changes_nothing, resent
+from app.edge import api_router, changes_nothing, resent, takes_metadata
 from app.jobs import control, detail_routes, limits, reading, service, submission
 from app.jobs.schemas import EstimateObject, JobDetail, JobList, JobObject, as_detail, as_job
 from app.jobs.tables import Job
@@ -82,6 +82,7 @@ def estimate_job(spec: Training, key: WriteKey, session: SessionDep, settings: S
 
 
 @router.get("/jobs", response_model=JobList)
+@takes_metadata
 def list_jobs(
     request: Request,
     key: ReadKey,

@@ -9,13 +9,18 @@ from app.datasets.service import StoredFile
 from app.inference.rows import StoredReader
 from app.storage import Store
 
+PREVIEW_CHARACTERS = 500
 _TOLD = ("source", "label")
 
 
 def read_rows(
-    store: Store, files: Sequence[StoredFile], columns: Sequence[str], wanted: Sequence[int]
+    store: Store, files: Sequence[StoredFile], columns: Sequence[str], wanted: Sequence[int], room: int
 ) -> dict[int, dict[str, Any]]:
-    """`columns`, `source` and `label` of the rows with these numbers, from 0 over all files in order."""
+    """`columns`, `source` and `label` of the rows with these numbers, from 0 over all files in order.
+
+    Pictures and sounds that would come to more than `room` bytes together are left out of their rows, and texts are cut
+    to `PREVIEW_CHARACTERS`: whatever the rows hold, an answer takes no more memory than that.
+    """
     import pyarrow.parquet as parquet
 
     found: dict[int, dict[str, Any]] = {}
@@ -26,7 +31,11 @@ def read_rows(
         with parquet.ParquetFile(StoredReader(store, file["key"], file["size"]), buffer_size=1 << 16) as opened:
             end = first + opened.metadata.num_rows
             here = sorted({row - first for row in wanted if first <= row < end})
-            found |= {first + at: row for at, row in _of_file(opened, here, [*columns, *_TOLD])}
+            for at, row in _of_file(opened, here, [*columns, *_TOLD]):
+                size = sum(len(cell) for cell in row.values() if isinstance(cell, bytes))
+                fits = size <= room
+                room -= size if fits else 0
+                found[first + at] = {name: cell for name, cell in row.items() if fits or not isinstance(cell, bytes)}
             first = end
     return found
 
@@ -48,7 +57,11 @@ def _of_group(
     for batch in opened.iter_batches(batch_size=64, row_groups=[group], columns=columns, use_threads=False):
         for row in wanted:
             if first <= row < first + batch.num_rows:
-                yield row, {name: batch.column(name)[row - first].as_py() for name in columns}
+                yield row, {name: _cut(batch.column(name)[row - first].as_py()) for name in columns}
         first += batch.num_rows
         if first > wanted[-1]:
             return
+
+
+def _cut(cell: Any) -> Any:
+    return cell[:PREVIEW_CHARACTERS] if isinstance(cell, str) else cell

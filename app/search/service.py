@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from app.inference.items import Item, RowRef, read_item
 from app.inference.rows import read_row
 from app.jobs import artifacts, reading
 from app.jobs import service as jobs
-from app.jobs.states import Status
+from app.jobs.states import LIVE, Status
 from app.models import service as models
 from app.platform import Platform, read_scope
 from app.search.rows import read_rows
@@ -24,7 +25,7 @@ from app.search.schemas import SearchRequest
 from ssl_core.modalities import MODALITIES
 
 FILES = ("embeddings.parquet", "index.faiss", "index.json")
-PREVIEW_CHARACTERS = 500
+_NAMED = 20
 PREVIEW_BYTES = 32 * 2**20
 """Of pictures and sounds that are sent to be made small; rows beyond it are answered without a preview."""
 
@@ -96,24 +97,20 @@ def contents(
 ) -> dict[int, dict[str, Any]]:
     """`source`, `label`, and the content where it is to be shown, of the rows of an answer."""
     columns = [*MODALITIES[found.own].columns] if request.preview else []
-    return read_rows(platform.store, found.rows, columns, [each["row"] for each in answer["results"]])
+    wanted = [each["row"] for each in answer["results"]]
+    return read_rows(platform.store, found.rows, columns, wanted, PREVIEW_BYTES)
 
 
 def preview_order(found: Found, rows: dict[int, dict[str, Any]]) -> tuple[list[int], bytes] | None:
     """Row numbers and the body for the role's `/preview`; None where nothing has to be decoded to be shown."""
     columns = MODALITIES[found.own].columns
     media = [name for name, column in columns.items() if column.media]
-    room, shown, items = PREVIEW_BYTES, [], []
-    for number, row in rows.items():
-        if not media or any(name not in row for name in columns):
-            return None
-        room -= sum(len(row[name]) for name in media)
-        if room >= 0:
-            shown.append(number)
-            items.append({
-                name: base64.b64encode(row[name]).decode() if column.media else row[name]
-                for name, column in columns.items()
-            })  # fmt: skip
+    shown = [number for number, row in rows.items() if media and columns.keys() <= row.keys()]
+    items = [
+        {name: base64.b64encode(rows[number][name]).decode() if one.media else rows[number][name]
+         for name, one in columns.items()}
+        for number in shown
+    ]  # fmt: skip
     return (shown, to_json({"modality": found.own, "items": items})) if items else None
 
 
@@ -125,7 +122,7 @@ def reply(
     data = []
     for each in answer["results"]:
         row = rows.get(each["row"], {})
-        plain = {name: row[name][:PREVIEW_CHARACTERS] for name, one in columns.items() if name in row and not one.media}
+        plain = {name: row[name] for name, one in columns.items() if name in row and not one.media}
         lone = plain if plain and len(plain) == len(columns) else None
         data.append({
             "object": "search.result", "row": each["row"], "source": row.get("source"), "label": row.get("label"),
@@ -143,22 +140,17 @@ def _embedding(session: Session, project_id: str, dataset_id: str, model_id: str
             models.get(session, project_id, model_id)
         except NotFound:
             raise Unprocessable("not_found", f"No model with id {model_id!r}.", "model") from None
-    newest: dict[str, str] = {}
-    waiting = ""
-    for job in reading.embeddings(session, project_id, dataset_id):
-        model = job.resolved_spec["model"]
-        if model_id not in (None, model):
-            continue
-        if job.status == Status.SUCCEEDED:
-            newest.setdefault(model, job.id)
-        else:
-            waiting = job.id
-    usable = {model: job for model, job in newest.items() if _is_here(session, project_id, model)}
+
+    def jobs_of(statuses: Iterable[Status]) -> dict[str, str]:
+        found = reading.embeddings(session, project_id, dataset_id, statuses)
+        return {model: job for model, job in found.items() if model_id in (None, model)}
+
+    usable = {model: job for model, job in jobs_of([Status.SUCCEEDED]).items() if _is_here(session, project_id, model)}
     if len(usable) > 1:
-        words = f"Several models have embedded this dataset; name one in `model`: {', '.join(usable)}."
+        words = f"Several models have embedded this dataset; name one in `model`: {', '.join([*usable][:_NAMED])}."
         raise Unprocessable("model_required", words, "model")
     if not usable:
-        raise _not_embedded(dataset_id, model_id, waiting)
+        raise _not_embedded(dataset_id, model_id, next(iter(jobs_of(LIVE).values()), ""))
     return next(iter(usable.values()))
 
 

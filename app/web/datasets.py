@@ -83,8 +83,7 @@ def row_media(dataset_id: str, row: int, key: ReadKey, session: ReadSessionDep, 
 
 def _searched(session: Session, project_id: str, dataset_id: str) -> list[Any]:
     """Models whose vectors of this dataset can be searched, the newest first."""
-    ended = [job for job in reading.embeddings(session, project_id, dataset_id) if job.status == Status.SUCCEEDED]
-    ids = dict.fromkeys(str(job.resolved_spec["model"]) for job in ended)
+    ids = reading.embeddings(session, project_id, dataset_id, [Status.SUCCEEDED])
     found = by_id(session, models.of_project(project_id), set(ids))
     return [found[id] for id in ids if id in found]
 

@@ -14,7 +14,7 @@ from ssl_core.encoders.base import Encoder
 from ssl_core.encoders.transformer import Transformer
 from ssl_core.errors import SpecError
 from ssl_core.evaluation.features import plain_batches
-from ssl_core.int8 import TRIED_ROWS, Int8Trunk
+from ssl_core.int8 import TRIED_ROWS, Fidelity, Int8Trunk
 from ssl_core.modalities.base import Modality, Source
 from ssl_core.packing import hidden_of, pack, pooled
 
@@ -45,7 +45,7 @@ def _on_cpu(encoder: Encoder) -> bool:
 
 
 def _told(trunk: Transformer, source: Source, modality: Modality, indices: NDArray[np.int64]) -> dict[str, Any] | None:
-    coarse: Int8Trunk | None = None
+    coarse, near = None, Fidelity()
     for _, batch in plain_batches(source, modality, indices, torch.device("cpu"), 16):
         rows = batch.views[0]
         if not isinstance(rows, Tokens):
@@ -59,5 +59,5 @@ def _told(trunk: Transformer, source: Source, modality: Modality, indices: NDArr
             pooled(hidden, packed.lengths, trunk.spec.pooling)
             for hidden in (hidden_of(trunk, packed), coarse.hidden_of(packed))
         )
-        coarse.fidelity = coarse.fidelity.tried(exact, found)
-    return None if coarse is None else {"cosine": round(coarse.fidelity.cosine, 5), "rows": coarse.fidelity.rows}
+        near = coarse.tried("mean", exact, found)
+    return None if coarse is None else {"cosine": round(near.cosine, 5), "rows": near.rows}

@@ -35,12 +35,14 @@ class Request(NamedTuple):
         id: of the answer, a function of the line's bytes.
         custom_id: the caller's own name for it.
         body: as it would be posted.
+        size: bytes of the line.
     """
 
     line: int
     id: str
     custom_id: str
     body: dict[str, Any]
+    size: int = 0
 
 
 class Fault(NamedTuple):
@@ -77,7 +79,7 @@ def read_line(number: int, raw: bytes) -> tuple[Request, str]:
     except ValidationError as error:
         told = refusal([{**each, "loc": ("body", *each["loc"])} for each in error.errors()], value)
         raise SpecError(told.code, _of_line(told.message), told.param) from None
-    return Request(number, hashlib.sha256(raw).hexdigest()[:24], line.custom_id, line.body), line.url
+    return Request(number, hashlib.sha256(raw).hexdigest()[:24], line.custom_id, line.body, len(raw)), line.url
 
 
 def _of_line(message: str) -> str:

@@ -21,14 +21,18 @@ from ssl_core.durable import committed
 from ssl_core.errors import DataError, SpecError
 from ssl_core.evaluation_spec import BatchSpec
 from ssl_core.requests import lines
+from ssl_core.requests.items import is_single
 from ssl_core.requests.lines import Checker, Fault, Request
+from ssl_core.requests.shapes import MAX_INPUTS
 from ssl_core.spec import RunOrder
 
 if TYPE_CHECKING:
     from ssl_core.requests.answers import Answer
 
 OUTPUT, ERRORS = "output.jsonl", "errors.jsonl"
-_AT_ONCE = 64
+_AT_ONCE, _ITEMS_AT_ONCE, _BYTES_AT_ONCE = 64, MAX_INPUTS, 8 << 20
+"""Requests, items in them and bytes of them that are answered together: no more than one request may hold of items,
+whose vectors lie in memory as numbers of Python."""
 _LOOK_EVERY = 1000
 _TELL_SECONDS = 1.0
 _STAGES = {"/v1/embeddings": "embedding", "/v1/predictions": "predicting"}
@@ -119,13 +123,22 @@ def _summary(first: Fault, checker: Checker) -> str:
 
 def _several(each: Iterator[Request]) -> Iterator[list[Request]]:
     some: list[Request] = []
+    items = size = 0
     for request in each:
-        some.append(request)
-        if len(some) == _AT_ONCE:
+        here = _items(request)
+        if some and (len(some) == _AT_ONCE or items + here > _ITEMS_AT_ONCE or size + request.size > _BYTES_AT_ONCE):
             yield some
-            some = []
+            some, items, size = [], 0, 0
+        some.append(request)
+        items, size = items + here, size + request.size
     if some:
         yield some
+
+
+def _items(request: Request) -> int:
+    """How many items a request has, which nobody has checked yet."""
+    given = request.body.get("input")
+    return len(given) if isinstance(given, list) and not is_single(given) else 1
 
 
 def _write(output: BinaryIO, errors: BinaryIO, tally: _Tally, answers: list[Answer]) -> None:

@@ -15,6 +15,7 @@ from ssl_core.errors import SpecError
 
 MALFORMED = "malformed_json"
 MAX_INTEGER = 2**63 - 1
+_TOO_DEEP = "The body is nested too deeply."
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WORDS = {
     "not_finite": "is not a finite number; NaN, Infinity and numbers beyond 1.8e308 are not allowed.",
@@ -48,10 +49,13 @@ def parse(raw: bytes) -> Any:
         where = f"line {error.lineno}, column {error.colno}"
         raise SpecError(MALFORMED, f"The body is not valid JSON: {error.msg} at {where}.") from None
     except RecursionError:
-        raise SpecError(MALFORMED, "The body is nested too deeply.") from None
+        raise SpecError(MALFORMED, _TOO_DEEP) from None
     # Half a surrogate pair or a NUL can only come in as an escape; raw ones are not valid UTF-8 or JSON.
     if refused or b"\\u" in raw:
-        _raise_at_path(value, [])
+        try:
+            _raise_at_path(value, [])
+        except RecursionError:  # the reader, which is not Python, goes deeper than a function here can
+            raise SpecError(MALFORMED, _TOO_DEEP) from None
     return value
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import openai
+import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from sqlalchemy import select
@@ -21,9 +22,11 @@ from app.idempotency import KeptReply
 from app.platform import read_scope
 from ssl_core.data import tokenizer
 from ssl_core.inference import load
+from tests.app import registered
 from tests.app.serving import Serving, serving
 from tests.inference_role import start_role, stop_role
 from tests.model_folders import picture, texts
+from tests.ssl_core import datasets
 
 __all__ = ["serving"]
 
@@ -295,3 +298,16 @@ def test_a_slow_model_holds_up_nothing_else(serving: Serving) -> None:
         time.sleep(0.02)
     busy.join()
     assert waits and sorted(waits)[int(0.9 * len(waits))] < 0.5
+
+
+def test_rows_that_are_large_together_are_refused_before_they_are_all_read(serving: Serving, tmp_path: Path) -> None:
+    words = ("salt bread oven " * 2**16, "short")
+    columns = {"text": [*words], "label": pa.array([None, None], pa.string()), "source": ["a.txt:1", "a.txt:2"]}
+    folder = datasets.write_dataset(tmp_path / "large", columns, {"modality": "text", "characters": 2**20})
+    large = registered.dataset(serving.platform, serving.project_id, folder)
+    asked = [{"dataset": large, "row": 0}] * 2048
+    told = serving.refused("/v1/embeddings", model=serving.models["text"], input=asked)
+    assert told == (413, "input_too_large", "input[32]")
+    few = [{"dataset": large, "row": 1}, {"dataset": large, "row": 0}, {"dataset": large, "row": 1}]
+    data = serving.openai.embeddings.create(model=serving.models["text"], input=few).data
+    assert data[0].embedding == data[2].embedding != data[1].embedding

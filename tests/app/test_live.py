@@ -7,6 +7,8 @@ import signal
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import pytest
+import uvicorn
 from sse_starlette import ServerSentEvent
 
 from app import live
@@ -70,11 +72,18 @@ def test_a_stream_ends_with_its_client_and_cleans_up() -> None:
     assert scope == {"type": "http", "path": "/"}  # what the request held is let go of while the stream lives
 
 
-def test_a_server_that_is_told_to_stop_ends_its_streams() -> None:
-    import uvicorn
-
+def test_a_server_that_is_told_to_stop_ends_its_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DrainingServer, "draining", False)
     server = DrainingServer(uvicorn.Config(lambda: None))
     client, ended, _ = asyncio.run(served(lambda _client: server.handle_exit(signal.SIGTERM, None)))
+    assert client.sent[-1] == {"type": "http.response.body", "body": b""}
+    assert ended == ["done"]
+
+
+def test_a_stream_that_opens_after_the_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DrainingServer, "draining", False)
+    DrainingServer(uvicorn.Config(lambda: None)).handle_exit(signal.SIGTERM, None)
+    client, ended, _ = asyncio.run(served(lambda _client: None))
     assert client.sent[-1] == {"type": "http.response.body", "body": b""}
     assert ended == ["done"]
 

@@ -16,6 +16,8 @@ import pyarrow.parquet as parquet
 import pytest
 from numpy.typing import NDArray
 
+from app.datasets.service import StoredFile
+from app.search.rows import read_rows
 from ssl_core import vector_index
 from ssl_core.inference import load
 from tests.app import registered
@@ -181,6 +183,36 @@ def test_a_row_of_another_dataset_is_a_query_and_has_to_fit_the_model(
 def copied(serving: Serving, tmp_path: Path, name: str = "text") -> str:
     """Another dataset with the same rows, embedded by nobody."""
     return registered.dataset(serving.platform, serving.project_id, serving.dataset_folders[name])
+
+
+def test_pictures_are_read_as_far_as_there_is_room_and_texts_are_cut(serving: Serving, tmp_path: Path) -> None:
+    size = len(picture(0))
+    columns = {
+        "image": [picture(0), b"x" * (size * 2), picture(0), picture(0)], "text": ["a" * 9000, "b", "c", "d"],
+        "label": pa.array([None] * 4, pa.string()), "source": [f"pairs.zip:{at}" for at in range(4)],
+    }  # fmt: skip
+    parquet.write_table(pa.table(columns), tmp_path / "rows-00000.parquet")
+    files = registered.stored_folder(serving.platform, tmp_path, "loose/rows")
+    store = serving.platform.store
+    found = read_rows(store, [StoredFile(**each) for each in files], ["image", "text"], [3, 0, 1, 2], 2 * size)
+    assert {row: "image" in each for row, each in found.items()} == {0: True, 1: False, 2: True, 3: False}
+    assert [len(found[row]["text"]) for row in range(4)] == [500, 1, 1, 1] and found[1]["source"] == "pairs.zip:1"
+
+
+def test_one_model_is_found_behind_many_jobs_of_another(
+    serving: Serving, known: dict[str, NDArray[np.float32]], tmp_path: Path
+) -> None:
+    dataset = copied(serving, tmp_path)
+    serving.datasets["crowded"] = dataset
+    first = embed(serving, "crowded", "text", vectors_folder(tmp_path / "v", known["text"]))
+    for _ in range(210):
+        embed(serving, "crowded", "topics", None)
+    assert ask(serving, "crowded", query="wind")["job"] == first
+    assert ask(serving, "crowded", query="wind", model=serving.models["text"])["job"] == first
+    error = serving.client.post(
+        f"/v1/datasets/{dataset}/search", json={"query": "wind", "model": serving.models["topics"]}
+    ).json()["error"]
+    assert error["code"] == "not_embedded" and "wait for job" in error["message"]
 
 
 def test_a_dataset_without_vectors_says_what_to_post_or_what_to_wait_for(serving: Serving, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_post_that_fails_fails_all_of_it_and_nothing_after_it() -> None:
     run(scene)
 
 
-def test_a_caller_that_hangs_up_is_left_out_and_the_others_are_answered() -> None:
+def test_a_caller_that_is_cancelled_is_left_out_and_the_others_are_answered() -> None:
     async def scene(role: Role, asking: Together) -> None:
         held = []
         for order in (b"a", b"b"):
@@ -152,6 +152,12 @@ def test_more_than_may_wait_are_told_to_try_again_and_taken_later(monkeypatch: p
         with pytest.raises(Unavailable) as caught:
             await asking.ask("m", b"too many")
         assert (caught.value.code, caught.value.headers["Retry-After"]) == ("inference_busy", "1")
+        tasks += asked(asking, b"x", model="another")  # whose own lanes are free
+        await settled()
+        assert [b"x"] in role.posts
+        monkeypatch.setattr(together, "MOST_WAITING_IN_ALL", 5)
+        with pytest.raises(Unavailable, match="wait for the models"):
+            await asking.ask("a third", b"y")
         role.gate.set()
         await asyncio.gather(*tasks)
         assert (await asking.ask("m", b"later"))["status"] == 200

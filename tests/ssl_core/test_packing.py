@@ -122,10 +122,14 @@ def test_a_served_model_computes_in_eight_bits_and_says_how_near_it_is(tmp_path:
     exact, coarse = model.embed(documents), model.embed(documents, precision="int8")
     cosines = (exact * coarse).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(coarse, axis=1)
     assert not np.array_equal(exact, coarse) and cosines.min() > 0.99
-    told = model.quantise().fidelity
+    told = model.quantise().near("mean")
     assert TRIED_ROWS <= told.rows <= 100 and told.cosine == pytest.approx(cosines.min(), abs=1e-3)
     assert size < model.size_bytes < 2 * size
     np.testing.assert_array_equal(model.embed(documents), exact)
+    other = model.quantise("max")
+    assert other.near("max").rows == 0, "what is known of means says nothing of maxima"
+    model.embed(documents[:5], pooling="max", precision="int8")
+    assert other.near("max").rows == 5 and other.near("mean") == told
 
 
 def test_a_model_that_eight_bits_are_too_coarse_for_is_refused(tmp_path: Path) -> None:

@@ -14,13 +14,15 @@ from tests.inference_role import TOKEN
 
 
 class ModelDoor:
-    """`folders` by model id; `asked` holds every path that was fetched; `corrupt` paths get a wrong byte."""
+    """`folders` by model id; `asked` holds every path that was fetched; `corrupt` paths get a wrong byte.
+    `delays`: seconds that each answer about a model takes."""
 
     def __init__(self) -> None:
         self.folders: dict[str, Path] = {}
         self.asked: list[str] = []
         self.corrupt: set[str] = set()
         self.delay = 0.0
+        self.delays: dict[str, float] = {}
         door = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,10 +49,10 @@ class ModelDoor:
 
     def answer(self, path: str, authorization: str) -> tuple[int, bytes]:
         self.asked.append(path)
-        time.sleep(self.delay)
+        model_id, _, file = path.removeprefix("/internal/v1/models/").partition("/files/")
+        time.sleep(self.delays.get(model_id, self.delay))
         if authorization != f"Bearer {TOKEN}":
             return 401, b"{}"
-        model_id, _, file = path.removeprefix("/internal/v1/models/").partition("/files/")
         folder = self.folders.get(model_id)
         if folder is None:
             return 404, b"{}"

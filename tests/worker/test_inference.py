@@ -231,6 +231,39 @@ def test_a_model_asked_for_by_many_at_once_is_fetched_once(door: ModelDoor, tmp_
     assert [reply.status_code for reply in replies] == [200] * 8 and len(fetched) == 1
 
 
+def test_many_who_wait_for_a_slow_model_hold_up_nobody_else(door: ModelDoor, tmp_path: Path) -> None:
+    role = start(door, tmp_path)
+    door.delays["mdl_text"] = 1.0
+    with ThreadPoolExecutor(60) as threads:
+        slow = [threads.submit(role.ask, "/predict", "mdl_topics", [{"text": "a"}])]
+        slow += [threads.submit(role.ask, verb, "mdl_text", [{"text": "a"}]) for verb in ["/embed", "/predict"] * 29]
+        time.sleep(0.5)
+        reply = role.ask("/embed", "mdl_image", [{"image": base64.b64encode(picture(0)).decode()}])
+        assert slow[0].result(30).status_code == 200
+        assert reply.status_code == 200 and not any(each.done() for each in slow[1:])
+        statuses = {each.result(60).status_code for each in slow[1:]}
+    door.delays.clear()
+    stop(role)
+    assert statuses == {200}
+
+
+def test_who_hangs_up_is_computed_no_more(door: ModelDoor, tmp_path: Path) -> None:
+    role = start(door, tmp_path)
+    door.delays["mdl_text"] = 0.3
+    body = {"model_id": "mdl_text", "digest": door.digest("mdl_text"), "items": [{"text": "a"}]}
+    with pytest.raises(httpx2.ReadTimeout):
+        role.client.post("/embed", json=body, timeout=0.2)
+    deadline = time.monotonic() + 20
+    while "groundwork_inference_models 1.0" not in (told := role.client.get("/metrics").text):
+        assert time.monotonic() < deadline, told
+        time.sleep(0.05)
+    door.delays.clear()
+    time.sleep(0.2)
+    told = role.client.get("/metrics").text
+    stop(role)
+    assert 'status="gone"' in told and 'groundwork_inference_tokens_total{verb="embed"}' not in told, told
+
+
 def test_over_its_bound_it_answers_503_with_retry_after(door: ModelDoor, tmp_path: Path) -> None:
     role = start(door, tmp_path, inference_requests=1)
     door.delay = 0.3

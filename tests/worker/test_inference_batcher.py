@@ -94,6 +94,28 @@ def test_a_small_request_does_not_wait_for_a_large_one(batcher: Batcher) -> None
     assert 3 in model.batches[1] and large.result() == [100] * 18
 
 
+def test_a_large_request_is_not_held_up_for_ever_by_small_ones(batcher: Batcher) -> None:
+    model = Model(open=False)
+    first = held(batcher, model)
+    large = batcher.submit(model.work([50] * 4, budget=100))
+    small = [batcher.submit(model.work([40 + at % 2], budget=100)) for at in range(16)]
+    model.gate.set()
+    wait([first, large, *small], 5)
+    turns = [at for at, batch in enumerate(model.batches) if 50 in batch]
+    assert turns == [1, 2, 3, 4], model.batches
+
+
+def test_models_take_turns_however_much_waits_for_one(batcher: Batcher) -> None:
+    model = Model(open=False)
+    first = held(batcher, model)
+    crowd = [batcher.submit(model.work([60, 50], group="b", budget=100)) for _ in range(6)]
+    other = batcher.submit(model.work([7, 99], group="c", budget=100))
+    model.gate.set()
+    wait([first, *crowd, other], 5)
+    assert [7] in model.batches[:3] and [99] in model.batches[:5], model.batches
+    assert batcher.waiting == 0
+
+
 def test_a_full_queue_says_so_and_takes_work_again_later(batcher: Batcher) -> None:
     model = Model(open=False)
     first = held(batcher, model)

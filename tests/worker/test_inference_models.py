@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.worker.model_door import TOKEN, ModelDoor
 from worker.inference_errors import Busy, Refused
 from worker.inference_files import ModelFiles, download
 from worker.inference_models import ModelCache
+from worker.loading import outcome
 
 
 class Loaded:
@@ -49,7 +51,7 @@ def test_two_callers_at_once_load_a_model_once() -> None:
 
     cache = ModelCache(load, 100)
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda _: cache.get("mdl_a", "a"), range(8)))
+        found = list(threads.map(lambda _: cache.ask("mdl_a", "a").result(5), range(8)))
     assert loads == ["a"] and len({id(model) for model in found}) == 1
 
 
@@ -66,19 +68,48 @@ def test_a_failed_load_reaches_every_waiting_caller_and_is_tried_again() -> None
         return Loaded(10)
 
     cache = ModelCache(load, 100)
-    with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(cache.get, "mdl_a", "a")
-        began.wait(5)
-        second = threads.submit(cache.get, "mdl_a", "a")
-        assert isinstance(first.exception(5), Busy) and isinstance(second.exception(5), Busy)
-    assert cache.get("mdl_a", "a").size_bytes == 10
+    first = cache.ask("mdl_a", "a")
+    began.wait(5)
+    second = cache.ask("mdl_a", "a")
+    assert isinstance(first.exception(5), Busy) and isinstance(second.exception(5), Busy)
+    assert cache.ask("mdl_a", "a").result(5).size_bytes == 10
     assert cache.held_bytes == 10
+
+
+def test_a_caller_that_goes_away_takes_the_load_from_nobody_else() -> None:
+    opened = threading.Event()
+
+    def load(model_id: str, digest: str) -> Loaded:
+        assert opened.wait(5)
+        return Loaded(10)
+
+    cache = ModelCache(load, 100)
+
+    async def scene() -> Loaded:
+        gone, stays = (asyncio.create_task(outcome(cache.ask("mdl_a", "a"))) for _ in range(2))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        await asyncio.wait({gone})
+        assert gone.cancelled()
+        opened.set()
+        return await asyncio.wait_for(stays, 5)
+
+    assert asyncio.run(scene()) is cache.ask("mdl_a", "a").result(5)
+
+
+def test_a_model_that_grows_makes_room() -> None:
+    cache = ModelCache(lambda _, digest: Loaded(40), 100)
+    for digest in "ab":
+        cache.ask("mdl", digest).result(5)
+    cache.ask("mdl", "a").result(5).size_bytes = 70
+    cache.make_room(0, keep="a")
+    assert cache.digests() == ["a"] and cache.held_bytes == 70
 
 
 def test_the_least_recently_used_model_goes_first() -> None:
     cache = ModelCache(lambda _, digest: Loaded(40), 100)
     for digest in ("a", "b", "a", "c"):
-        cache.get("mdl", digest)
+        cache.ask("mdl", digest).result(5)
     assert cache.digests() == ["a", "c"] and cache.held_bytes == 80
 
 
@@ -92,15 +123,15 @@ def test_room_is_made_before_a_model_is_read() -> None:
 
     cache = ModelCache(load, 100)
     for digest in ("a", "b", "c"):
-        cache.get("mdl", digest)
+        cache.ask("mdl", digest).result(5)
     assert held == [0, 0, 0] and cache.digests() == ["c"]
 
 
 def test_a_model_over_the_bound_is_refused_and_evicts_nobody() -> None:
     cache = ModelCache(lambda _, digest: Loaded({"small": 60, "huge": 200}[digest]), 100)
-    cache.get("mdl", "small")
+    cache.ask("mdl", "small").result(5)
     with pytest.raises(Refused) as caught:
-        cache.get("mdl", "huge")
+        cache.ask("mdl", "huge").result(5)
     assert (caught.value.status, caught.value.code) == (422, "model_too_large")
     assert cache.digests() == ["small"]
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ssl_core import vector_index
 from tests.inference_role import TOKEN
 from tests.worker.vector_door import VectorDoor
+from worker import search
 from worker.inference_errors import Busy, InferenceError, Refused
 from worker.search import Query, approximate, exact
 from worker.search_requests import VectorFile
@@ -61,6 +62,25 @@ def test_a_million_copies_do_not_drown_a_nearer_row(monkeypatch: pytest.MonkeyPa
     matrix[4321] = query
     (found,) = exact(matrix, None, [Query(query, 3)])
     assert found[0][0] == 4321 and [row for row, _ in found[1:]] == [0, 1]
+
+
+def test_however_many_rows_are_equally_near_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_BLOCK", 500)
+    monkeypatch.setattr(search, "_TIES", 40)
+    matrix = np.repeat(drawn(1, seed=3), 20_000, axis=0)
+    query = drawn(1, seed=5)[0]
+    matrix[[700, 15_000, 19_999]] = query
+    kept: list[int] = []
+    take = search._Pool.take
+
+    def watched(pool: search._Pool, first: int, scores: NDArray[np.float32], limit: int) -> None:
+        take(pool, first, scores, limit)
+        kept.append(len(pool.rows))
+
+    monkeypatch.setattr(search._Pool, "take", watched)
+    (found,) = exact(matrix, None, [Query(query, 6)])
+    assert [row for row, _ in found] == [700, 15_000, 19_999, 0, 1, 2]
+    assert len(kept) == 40 and max(kept) <= 40
 
 
 def test_only_rows_that_are_named_are_looked_at() -> None:
@@ -169,8 +189,8 @@ def test_vectors_are_fetched_once_and_found_again_by_the_next_process(door: Vect
     files = offered(door, folder)
     for _ in range(2):
         here = cache(door, tmp_path)
-        opened = here.get("job_made", files)
-        assert here.get("job_made", files) is opened
+        opened = here.ask("job_made", files).result(5)
+        assert here.ask("job_made", files).result(5) is opened
         np.testing.assert_allclose(opened.matrix, vector_index.unit(vectors), atol=1e-7)
         assert (opened.recall, opened.probes) == (about["recall_at_10"], about["probes"])
         assert opened.labels is not None and np.count_nonzero(opened.labels == opened.names.index("x")) == 1000
@@ -181,7 +201,7 @@ def test_vectors_are_fetched_once_and_found_again_by_the_next_process(door: Vect
 
 
 def test_vectors_of_a_job_before_labels_were_kept_are_searched_as_well(door: VectorDoor, tmp_path: Path) -> None:
-    opened = cache(door, tmp_path).get("job_old", offered(door, embeddings(tmp_path / "old", drawn(5))))
+    opened = cache(door, tmp_path).ask("job_old", offered(door, embeddings(tmp_path / "old", drawn(5)))).result(5)
     assert (opened.labels, opened.index, opened.recall) == (None, None, None)
 
 
@@ -191,13 +211,13 @@ def test_the_least_recently_used_vectors_go_from_the_disk_and_live_on_where_they
     names = ["a", "b", "c"]
     files = {name: offered(door, embeddings(tmp_path / name, drawn(100, seed=at))) for at, name in enumerate(names)}
     here = cache(door, tmp_path, limit=25_000)  # two of them
-    first = here.get("job_a", files["a"])
+    first = here.ask("job_a", files["a"]).result(5)
     for name in ("b", "a", "c"):
-        here.get(f"job_{name}", files[name])
+        here.ask(f"job_{name}", files[name]).result(5)
     assert len(list((tmp_path / "vectors").iterdir())) == 2 and here.held_bytes <= 25_000
     asked = len(door.asked)
-    assert here.get("job_a", files["a"]) is first and len(door.asked) == asked, "a was used after b"
-    here.get("job_b", files["b"])
+    assert here.ask("job_a", files["a"]).result(5) is first and len(door.asked) == asked, "a was used after b"
+    here.ask("job_b", files["b"]).result(5)
     assert len(door.asked) == asked + 1, "b had gone, and came again"
     assert exact(first.matrix, None, [Query(first.matrix[7].copy(), 1)])[0][0][0] == 7
 
@@ -205,7 +225,7 @@ def test_the_least_recently_used_vectors_go_from_the_disk_and_live_on_where_they
 def test_vectors_that_cannot_fit_are_refused_before_they_are_fetched(door: VectorDoor, tmp_path: Path) -> None:
     files = offered(door, embeddings(tmp_path / "large", drawn(1000)))
     with pytest.raises(Refused) as caught:
-        cache(door, tmp_path, limit=10_000).get("job_large", files)
+        cache(door, tmp_path, limit=10_000).ask("job_large", files).result(5)
     assert (caught.value.status, caught.value.code) == (422, "vectors_too_large")
     assert not door.asked and not list((tmp_path / "vectors").iterdir())
 
@@ -216,29 +236,29 @@ def test_a_damaged_transfer_and_a_closed_door_mean_try_again(door: VectorDoor, t
     wrong = [file.model_copy(update={"sha256": "0" * 64}) for file in files]
     for job, listed in (("job_made", wrong), ("job_gone", files)):
         with pytest.raises(Busy):
-            here.get(job, listed)
+            here.ask(job, listed).result(5)
     assert not list((tmp_path / "vectors").iterdir())
-    assert here.get("job_made", files).matrix.shape == (10, 24), "the failures are not remembered"
+    assert here.ask("job_made", files).result(5).matrix.shape == (10, 24), "the failures are not remembered"
     door.close()
     with pytest.raises(Busy):
-        here.get("job_made", [files[0].model_copy(update={"sha256": "1" * 64})])
+        here.ask("job_made", [files[0].model_copy(update={"sha256": "1" * 64})]).result(5)
 
 
 def test_a_folder_that_was_damaged_since_is_fetched_anew(door: VectorDoor, tmp_path: Path) -> None:
     files = offered(door, embeddings(tmp_path / "made", drawn(10)))
-    cache(door, tmp_path).get("job_made", files)
+    cache(door, tmp_path).ask("job_made", files).result(5)
     (folder,) = (tmp_path / "vectors").iterdir()
     (folder / "vectors.npy").write_bytes(b"no array")
     later = cache(door, tmp_path)
     with pytest.raises(InferenceError) as caught:
-        later.get("job_made", files)
+        later.ask("job_made", files).result(5)
     assert caught.value.code == "invalid_vectors"
-    assert later.get("job_made", files).matrix.shape == (10, 24)
+    assert later.ask("job_made", files).result(5).matrix.shape == (10, 24)
 
 
 def test_what_is_no_embeddings_file_is_refused_in_words(door: VectorDoor, tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
     parquet.write_table(pa.table({"row": [1]}), tmp_path / "odd" / "embeddings.parquet")
     with pytest.raises(InferenceError) as caught:
-        cache(door, tmp_path).get("job_odd", offered(door, tmp_path / "odd"))
+        cache(door, tmp_path).ask("job_odd", offered(door, tmp_path / "odd")).result(5)
     assert caught.value.code == "invalid_vectors" and caught.value.status == 500

@@ -31,9 +31,14 @@ function shown(row) {
   return make('figure', { class: 'card' }, ...parts, caption);
 }
 
-async function ask(wanted, words) {
-  found.replaceChildren(make('p', { class: 'muted' }, 'Asking the model; the first question loads it…'));
+let asked = 0; // a slow answer to an earlier question is not shown over a later one's
+
+async function ask(given, words) {
+  const mine = ++asked;
+  const show = (...parts) => mine === asked && found.replaceChildren(...parts);
+  show(make('p', { class: 'muted' }, 'Asking the model; the first question loads it…'));
   try {
+    const wanted = await given;
     if (wanted === null) throw new Error('Give it something to look for first.');
     const body = { query: wanted, model: form.elements.model.value, limit: LIMIT };
     const label = form.elements.label?.value;
@@ -42,13 +47,13 @@ async function ask(wanted, words) {
     const { kind, rows, recall } = told.index;
     const how = kind === 'exact' ? `all ${number(rows)} rows were looked at` : `by an index of ${number(rows)} rows that finds ${Math.round(100 * recall)} % of the nearest`;
     const head = make('p', { class: 'muted' }, `Nearest to ${words}, by the cosine of the vectors; ${how}.`);
-    found.replaceChildren(head, make('div', { class: 'samples' }, ...told.data.map(shown)));
+    show(head, make('div', { class: 'samples' }, ...told.data.map(shown)));
   } catch (error) {
-    found.replaceChildren(make('p', { class: 'problem', role: 'alert' }, error.message));
+    show(make('p', { class: 'problem', role: 'alert' }, error.message));
   }
 }
 
-form?.addEventListener('submit', async (event) => {
+form?.addEventListener('submit', (event) => {
   event.preventDefault();
-  await ask(await query(), 'what you gave');
+  ask(query(), 'what you gave');
 });
