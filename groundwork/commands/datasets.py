@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,8 +41,12 @@ def upload(
     fields |= {"columns": pairs(columns or [], "--columns"), "metadata": pairs(metadata or [], "--metadata")}
     form = {field: value for field, value in fields.items() if value}
     server = terminal.server
-    with _packed(terminal, path) as file, moving.sending(terminal, file) as sent:
-        made = server.upload(file, form, sent, resume, lambda id: terminal.note(f"upload {id}: --resume {id} goes on"))
+    with (
+        _resumable(terminal, path, resume) as began,
+        _packed(terminal, path) as file,
+        moving.sending(terminal, file) as sent,
+    ):
+        made = server.upload(file, form, sent, resume, began, path)
     if wait:
         made = until_ready(terminal, made["id"])
     terminal.show(made, lambda: [_sheet(made), *_next(made)])
@@ -129,6 +134,24 @@ def until_ready(terminal: Terminal, dataset: str) -> Json:
                 return row
             say(f"{dataset}: {row['status']}")
             time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def _resumable(terminal: Terminal, path: Path, resume: str | None) -> Iterator[Callable[[str], None]]:
+    """Notes the id of an upload as soon as there is one, and how to go on with it where a person interrupts it."""
+    ids = [] if resume is None else [resume]
+
+    def began(id: str) -> None:
+        ids.append(id)
+        terminal.note(f"upload {id}: --resume {id} goes on with it if it breaks off")
+
+    try:
+        yield began
+    except KeyboardInterrupt:
+        for id in ids:
+            again = f"`groundwork datasets upload {shlex.quote(str(path))} --resume {id}`"
+            terminal.note(f"what arrived of upload {id} is kept for a day; {again} goes on with it")
+        raise
 
 
 @contextmanager

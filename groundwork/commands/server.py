@@ -90,10 +90,13 @@ class Server:
 
     def upload(
         self, file: Path, fields: Json, progress: Told | None = None, resume: str | None = None,
-        began: Callable[[str], None] | None = None,
+        began: Callable[[str], None] | None = None, named: Path | None = None,
     ) -> Json:  # fmt: skip
-        """A file as a new dataset, in parts where it is large; `began` is told the id under which they are kept."""
-        with self._told(file), self._patient():
+        """A file as a new dataset, in parts where it is large; `began` is told the id under which they are kept.
+
+        `named`: what a person gave, where the file is only a zip of it that is gone when they read the message.
+        """
+        with self._told(named or file), self._patient():
             return self._client.datasets.upload(file, progress=progress, resume=resume, began=began, **fields).raw
 
     def send_model(self, source: Path, fields: Json, progress: Told | None = None) -> Json:

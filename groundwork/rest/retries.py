@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import httpx2
 
+from groundwork.errors import APIStatusError
+
 AGAIN = frozenset({408, 429, 502, 503, 504})
 BROKEN_BODIES = ("upload_broken_off", "upload_stalled")
 """Codes of a 400 for a body that was cut off on its way."""
@@ -41,6 +43,12 @@ class Retries:
         if asked is None:
             return backoff
         return None if asked > self.patience else max(asked + random.uniform(0, 0.25), backoff)
+
+
+def passing(error: APIStatusError) -> bool:
+    """Whether what the server refused for may be over later, as a full disk or a restart is: worth going on then."""
+    busy = error.code in (*BROKEN_BODIES, "idempotency_in_flight")
+    return busy or error.status in AGAIN or error.status >= 500
 
 
 def _worth(answer: httpx2.Response) -> bool:

@@ -18,11 +18,13 @@ from groundwork import (
     Conflict,
     ConnectionFailed,
     Damaged,
+    GroundworkError,
     NotFound,
     RateLimited,
     Retries,
     ServerError,
     UnsafeName,
+    UploadBroken,
 )
 from tests.groundwork.cutting import Answer, Asked, Scripted
 from tests.groundwork.driven import Opened, opener
@@ -100,6 +102,27 @@ def test_a_delete_whose_answer_was_lost_has_happened(opened: Opened) -> None:
         assert opened(server.url, "gw_key", retries=QUICK).models.delete("mdl_1") == {"deleted": True}
     with Scripted(Answer(404, envelope("not_found"))) as server, pytest.raises(NotFound):
         opened(server.url, "gw_key", retries=QUICK).models.delete("mdl_1")
+
+
+@pytest.mark.parametrize(("answer", "kind"), [
+    (Answer(408, envelope("request_timeout"), {"Connection": "close"}), UploadBroken),
+    (Answer(400, envelope("upload_stalled")), UploadBroken),
+    (Answer(409, envelope("idempotency_in_flight"), {"Retry-After": "0"}), UploadBroken),
+    (Answer(502, b"<html>bad gateway</html>", {"Content-Type": "text/html"}), UploadBroken),
+    (Answer(507, envelope("disk_full")), UploadBroken),
+    (Answer(409, envelope("invalid_state")), Conflict),
+    (Answer(404, envelope("not_found")), NotFound),
+], ids=lambda each: str(getattr(each, "status", "")))  # fmt: skip
+def test_an_upload_in_parts_can_be_resumed_after_what_passes(
+    opened: Opened, answer: Answer, kind: type[GroundworkError], tmp_path: Path
+) -> None:
+    (tmp_path / "pool.txt").write_bytes(bytes(25))
+    begun = Answer(201, json.dumps({"id": "upl_1", "status": "pending", "bytes": 25, "parts": []}).encode())
+    with Scripted(begun, answer) as server, pytest.raises(kind) as caught:
+        gw = opened(server.url, "gw_key", retries=QUICK)
+        gw.uploads.part_bytes = 10
+        gw.datasets.upload(tmp_path / "pool.txt")
+    assert getattr(caught.value, "upload_id", "upl_1") == "upl_1"
 
 
 def serve_file(content: bytes, breaks: list[int], tags: list[str] | None = None) -> Any:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from groundwork.errors import ConnectionFailed, Damaged, RateLimited, ServerError, UploadBroken
+from groundwork.errors import APIStatusError, ConnectionFailed, Damaged, UploadBroken
 from groundwork.rest.aio.resource import AsyncResource, Told
 from groundwork.rest.aio.waiting import spread
 from groundwork.rest.file_values import Upload
 from groundwork.rest.names import path_of
 from groundwork.rest.parts import AT_ONCE, PART_BYTES, Part, Reading
+from groundwork.rest.retries import passing
 from groundwork.rest.values import Json
 
 Began = Callable[[str], None]
@@ -51,7 +52,9 @@ class AsyncUploads(AsyncResource):
             ids = await self._parts(upload, reading, progress)
             body = {"part_ids": ids, "sha256": reading.sha256}
             done = await self.gw.request("POST", path_of("uploads", upload.id, "complete"), json=body, timeout=600.0)
-        except (ConnectionFailed, RateLimited, ServerError) as error:
+        except (ConnectionFailed, APIStatusError) as error:
+            if isinstance(error, APIStatusError) and not passing(error):
+                raise
             raise UploadBroken(upload.id, path.name, str(error)) from error
         return str(done["file"]["id"])
 

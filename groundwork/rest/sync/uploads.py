@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from groundwork.errors import ConnectionFailed, Damaged, RateLimited, ServerError, UploadBroken
+from groundwork.errors import APIStatusError, ConnectionFailed, Damaged, UploadBroken
 from groundwork.rest.file_values import Upload
 from groundwork.rest.names import path_of
 from groundwork.rest.parts import AT_ONCE, PART_BYTES, Part, Reading
+from groundwork.rest.retries import passing
 from groundwork.rest.sync.resource import Resource, Told
 from groundwork.rest.sync.waiting import spread
 from groundwork.rest.values import Json
@@ -52,7 +53,9 @@ class Uploads(Resource):
             ids = self._parts(upload, reading, progress)
             body = {"part_ids": ids, "sha256": reading.sha256}
             done = self.gw.request("POST", path_of("uploads", upload.id, "complete"), json=body, timeout=600.0)
-        except (ConnectionFailed, RateLimited, ServerError) as error:
+        except (ConnectionFailed, APIStatusError) as error:
+            if isinstance(error, APIStatusError) and not passing(error):
+                raise
             raise UploadBroken(upload.id, path.name, str(error)) from error
         return str(done["file"]["id"])
 

@@ -1,0 +1,66 @@
+"""Uploads that are broken off from the command line, and long waits: what a person can go on with is said."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from groundwork.rest.parts import PART_BYTES
+from tests.groundwork.commanding import Shell
+from tests.groundwork.cutting import Answer, Asked, Scripted
+from tests.groundwork.serving import eventually
+
+KEY = "gw_key"
+
+
+def answer(status: int, document: dict[str, object], **headers: str) -> Answer:
+    """JSON, as the API writes it."""
+    return Answer(status, json.dumps(document).encode(), {name.replace("_", "-"): to for name, to in headers.items()})
+
+
+def begun(asked: Asked) -> Answer:
+    """The upload that was asked for."""
+    return answer(201, {**json.loads(asked.body), "id": "upl_1", "status": "pending", "parts": []})
+
+
+def refused(status: int, retry_after: int) -> Answer:
+    """An error that may pass."""
+    return answer(status, {"error": {"message": "Not now.", "code": "busy"}}, Retry_After=str(retry_after))
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    """A file of two parts, in a folder."""
+    path = tmp_path / "pets" / "pool.bin.gz"  # an ending of what is packed already: the zip is as large
+    path.parent.mkdir()
+    path.write_bytes(bytes(PART_BYTES + 1))
+    return path
+
+
+@pytest.mark.parametrize("status", [429, 503, 507])
+@pytest.mark.parametrize("given", ["pets", "pets/pool.bin.gz"])
+def test_an_upload_that_is_refused_for_now_says_why_and_what_goes_on_with_it(
+    status: int, given: str, pool: Path, tmp_path: Path
+) -> None:
+    with Scripted(begun, refused(status, retry_after=3600)) as server:
+        done = Shell(tmp_path, server.url, KEY).run("datasets", "upload", given, "--json")
+    assert done.returncode == 4 and done.stdout == ""
+    note, line = done.stderr.splitlines()
+    assert note.startswith("upload upl_1: --resume upl_1")
+    assert line.startswith(f"groundwork: the upload of {given} broke off: Not now. [{status} busy] — ")
+    assert "--resume upl_1" in line
+
+
+def test_an_upload_that_is_interrupted_says_what_goes_on_with_it_and_ends_at_once(pool: Path, tmp_path: Path) -> None:
+    with Scripted(begun, refused(503, retry_after=50)) as server:
+        sending = Shell(tmp_path, server.url, KEY).start("datasets", "upload", "pets")
+        assert sending.stderr is not None
+        assert "upl_1" in sending.stderr.readline()
+        eventually(lambda: len(server.asked) > 1)
+        sending.send_signal(signal.SIGINT)
+        out, err = sending.communicate(timeout=20)
+    assert sending.returncode == 130 and out == ""
+    assert "`groundwork datasets upload pets --resume upl_1`" in err and err.endswith("groundwork: interrupted\n")
