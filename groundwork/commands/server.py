@@ -54,10 +54,10 @@ class Server:
         """The document at `/v1<path>`; a query of None is left out."""
         return self._ask("GET", path, params=_given(query))
 
-    def look(self, path: str) -> Json:
+    def look(self, path: str, **query: Any) -> Json:
         """As `get`, of what takes long anyway: once more and again while the server is started anew."""
         with self._patient():
-            return self._ask("GET", path)
+            return self._ask("GET", path, params=_given(query))
 
     def post(self, path: str, body: Json | None = None, timeout: float | None = None) -> Json:
         """Send a body; what was made."""

@@ -151,8 +151,7 @@ def start(terminal: Terminal, made: Draft, follow: bool, dry_run: bool) -> int:
     if not follow:
         terminal.show(job, lambda: [job_views.sheet(job), _hint(job)])
         return 0
-    if not terminal.as_json:
-        terminal.note(f"{job['type']} job {job['id']}")
+    terminal.note(f"{job['type']} job {job['id']}")
     return watch.follow(terminal, job["id"])
 
 

@@ -47,7 +47,7 @@ def follow(terminal: Terminal, job: str, result: bool = True) -> int:
             view.curve(_losses(server, job))
             for name, content in server.follow(job):
                 view.take(name, content | _filled(content) if name == "progress" else content)
-            ended = server.get(f"/jobs/{job}")
+            ended = server.look(f"/jobs/{job}")
             view.curve(_losses(server, job))  # the stream leaves points out where they come fast
             view.end(ended)
     except KeyboardInterrupt:
@@ -72,7 +72,7 @@ def failure(job: Json) -> Failure:
 
 
 def _losses(server: Server, job: str) -> list[Json]:
-    series: list[Json] = server.get(f"/jobs/{job}/metrics", series=LOSS, points=CURVE_POINTS)["series"]
+    series: list[Json] = server.look(f"/jobs/{job}/metrics", series=LOSS, points=CURVE_POINTS)["series"]
     return series
 
 

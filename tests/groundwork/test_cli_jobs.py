@@ -111,7 +111,7 @@ def test_submit_and_watch_in_one(desk: Desk) -> None:
     job = desk.shell.json("jobs", "list", "--limit", "1")[0]["id"]
     work(desk, job)
     out, err = started.communicate(timeout=60)
-    assert started.returncode == 0 and err == ""
+    assert started.returncode == 0 and err == f"pretrain job {job}\n"
     assert json.loads(out.splitlines()[-1])["data"]["id"] == job
 
 

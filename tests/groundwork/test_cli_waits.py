@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,53 @@ def test_an_upload_that_is_interrupted_says_what_goes_on_with_it_and_ends_at_onc
         out, err = sending.communicate(timeout=20)
     assert sending.returncode == 130 and out == ""
     assert "`groundwork datasets upload pets --resume upl_1`" in err and err.endswith("groundwork: interrupted\n")
+
+
+def export(*states: Answer) -> tuple[Answer | Callable[[Asked], Answer], ...]:
+    """What a server says to `models download --format hf` where the export is not there yet, the job as in `states`."""
+    missing = answer(409, {"error": {"message": "No.", "code": "not_exported"}}, x_should_retry="false")
+    return answer(200, {"name": "mine"}), missing, answer(201, {"id": "job_1", "type": "export"}), *states
+
+
+def stored(asked: Asked) -> Answer:
+    """A small upload, kept as a dataset."""
+    return answer(201, {"id": "ds_1", "status": "uploaded", "sha256": hashlib.sha256(b"a text").hexdigest()})
+
+
+RUNNING = answer(200, {"id": "job_1", "status": "running", "progress": None})
+SUCCEEDED = answer(200, {"id": "job_1", "status": "succeeded", "progress": None})
+DOWNLOAD = ("models", "download", "mdl_1", "--format", "hf", "-o", "mine.zip", "--json")
+AWAY = [refused(503, retry_after=0)] * 3
+
+
+def test_a_wait_for_a_job_outlasts_a_server_that_is_started_anew(tmp_path: Path) -> None:
+    with Scripted(*export(RUNNING, *AWAY, SUCCEEDED), Answer(200, b"zip")) as server:
+        done = Shell(tmp_path, server.url, KEY).run(*DOWNLOAD)
+    assert done.returncode == 0 and (tmp_path / "mine.zip").read_bytes() == b"zip", done.stderr
+    assert "job_1" in done.stderr and json.loads(done.stdout)["bytes"] == 3
+
+
+def test_a_wait_for_a_dataset_outlasts_a_server_that_is_started_anew(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a text")
+    states = [answer(200, {"id": "ds_1", "status": status}) for status in ("ingesting", "ready")]
+    with Scripted(stored, states[0], *AWAY, states[1]) as server:
+        done = Shell(tmp_path, server.url, KEY).run("datasets", "upload", "a.txt", "--wait", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["status"] == "ready", done.stderr
+
+
+def test_whoever_interrupts_a_wait_is_told_what_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a text")
+    upload = ("datasets", "upload", "a.txt", "--wait", "--json")
+    ingesting = answer(200, {"id": "ds_1", "status": "ingesting"})
+    cases = (
+        (DOWNLOAD, export(RUNNING), "job_1 goes on; `groundwork jobs watch job_1`"),
+        (upload, (stored, ingesting), "ds_1 is read on; `groundwork datasets show ds_1`"),
+    )
+    for command, answers, words in cases:
+        with Scripted(*answers) as server:
+            waiting = Shell(tmp_path, server.url, KEY).start(*command)
+            eventually(lambda server=server, answers=answers: len(server.asked) > len(answers))
+            waiting.send_signal(signal.SIGINT)
+            out, err = waiting.communicate(timeout=20)
+        assert waiting.returncode == 130 and out == ""
+        assert words in err and err.endswith("groundwork: interrupted\n")
