@@ -22,11 +22,11 @@ def as_one_file(path: Path, on_file: Callable[[int], None] = lambda _: None) -> 
     """The file itself; of a folder a temporary zip, named like it and gone afterwards. `on_file`: how many are in it.
 
     The same content makes the same bytes, so that an upload that broke off can go on. Hidden files and folders are left
-    out. A link is refused: it may lead anywhere.
+    out. A link is refused: it may lead anywhere. So is a pipe or a socket: reading it may never end.
 
     Raises:
         OSError: there is nothing at `path`, something in it cannot be read, or there is no room for the zip.
-        GroundworkError: the folder holds no files, or a link.
+        GroundworkError: the folder holds no files, or a link, a pipe or a socket.
     """
     if not path.is_dir():
         path.stat()
@@ -53,10 +53,18 @@ def _pack(folder: Path, target: Path, on_file: Callable[[int], None]) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for place, below, names in os.walk(folder):
+    for place, below, names in os.walk(folder, onerror=_unreadable):
         below[:] = sorted(name for name in below if not name.startswith("."))
         seen = sorted(name for name in names if not name.startswith("."))
         for path in (Path(place) / name for name in (*below, *seen)):
             if path.is_symlink():
                 raise GroundworkError(f"{path} is a link; put the file itself there, or make the archive yourself")
-        yield from (Path(place) / name for name in seen)
+        for path in (Path(place) / name for name in seen):
+            if not path.is_file():
+                raise GroundworkError(f"{path} is no file; take it out of the folder")
+            yield path
+
+
+def _unreadable(error: OSError) -> None:
+    """`os.walk` would leave the folder out, and the dataset would lack its files without a word."""
+    raise error
