@@ -244,6 +244,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (typer.Abort, KeyboardInterrupt):
         print("groundwork: interrupted", file=sys.stderr)
         status = INTERRUPTED
+    if status == INTERRUPTED:
+        # The interpreter would wait for the threads that send parts of an upload, each for a minute.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
     sys.exit(status or 0)
 
 

@@ -132,7 +132,8 @@ class Server:
             raise refusal(error.status, error.code, error.message, error.param) from error
         except UploadBroken as error:
             again = f"run it again with --resume {error.upload_id}; what arrived is not sent twice"
-            raise Failure(f"the upload of {file} broke off: {error.told}", again, NO_CONNECTION) from error
+            status = REFUSED if isinstance(error.__cause__, APIStatusError) else NO_CONNECTION
+            raise Failure(f"the upload of {file} broke off: {error.told}", again, status) from error
         except ConnectionFailed as error:
             raise no_answer(self.place, error) from error
         except NotConfigured as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,7 +51,7 @@ def test_an_upload_that_is_refused_for_now_says_why_and_what_goes_on_with_it(
 ) -> None:
     with Scripted(begun, refused(status, retry_after=3600)) as server:
         done = Shell(tmp_path, server.url, KEY).run("datasets", "upload", given, "--json")
-    assert done.returncode == 4 and done.stdout == ""
+    assert done.returncode == 1 and done.stdout == ""
     note, line = done.stderr.splitlines()
     assert note.startswith("upload upl_1: --resume upl_1")
     assert line.startswith(f"groundwork: the upload of {given} broke off: Not now. [{status} busy] — ")
@@ -66,6 +68,25 @@ def test_an_upload_that_is_interrupted_says_what_goes_on_with_it_and_ends_at_onc
         out, err = sending.communicate(timeout=20)
     assert sending.returncode == 130 and out == ""
     assert "`groundwork datasets upload pets --resume upl_1`" in err and err.endswith("groundwork: interrupted\n")
+
+
+def test_a_part_on_its_way_does_not_hold_up_who_interrupts(pool: Path, tmp_path: Path) -> None:
+    let_go = threading.Event()
+
+    def stalled(_asked: Asked) -> Answer:
+        let_go.wait(40)
+        return answer(200, {"id": "part_1"})
+
+    with Scripted(begun, stalled) as server:
+        sending = Shell(tmp_path, server.url, KEY).start("datasets", "upload", "pets")
+        eventually(lambda: len(server.asked) > 1)
+        began = time.monotonic()
+        sending.send_signal(signal.SIGINT)
+        _, err = sending.communicate(timeout=30)
+        took = time.monotonic() - began
+        let_go.set()
+    assert sending.returncode == 130 and took < 20, "the part alone would have taken forty seconds"
+    assert "--resume upl_1` goes on with it" in err and err.endswith("groundwork: interrupted\n")
 
 
 def export(*states: Answer) -> tuple[Answer | Callable[[Asked], Answer], ...]:
