@@ -241,10 +241,10 @@ def test_many_who_wait_for_a_slow_model_hold_up_nobody_else(door: ModelDoor, tmp
         reply = role.ask("/embed", "mdl_image", [{"image": base64.b64encode(picture(0)).decode()}])
         assert slow[0].result(30).status_code == 200
         assert reply.status_code == 200 and not any(each.done() for each in slow[1:])
-        statuses = {each.result(60).status_code for each in slow[1:]}
+        statuses = [each.result(60).status_code for each in slow[1:]]
     door.delays.clear()
     stop(role)
-    assert statuses == {200}
+    assert statuses == [200, 422] * 29, "an encoder predicts nothing, but that is known only when it is loaded"
 
 
 def test_who_hangs_up_is_computed_no_more(door: ModelDoor, tmp_path: Path) -> None:
