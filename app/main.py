@@ -116,18 +116,25 @@ def main() -> int:
     with alone, listening:
         host, port = listening.getsockname()[:2]
         structlog.get_logger(__name__).info("listening", url=f"http://{host}:{port}")
-        # The server raises the signal that stopped it once more when it is done; having drained, we exit with 0.
-        for stop in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(stop, lambda *_: None)
-        _spare_the_collector()
-        DrainingServer(server_config(app)).run(sockets=[listening])
-    return 0
+        return 0 if serve(app, listening) else 1
+
+
+def serve(app: FastAPI, listening: socket.socket) -> bool:
+    """Serve until SIGTERM or SIGINT, then answer what is open and end the live streams; whether it started at all."""
+    # The server raises the signal that stopped it once more when it is done; having drained, we exit with 0.
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: None)
+    _spare_the_collector()
+    server = DrainingServer(server_config(app))
+    server.run(sockets=[listening])
+    return server.started
 
 
 def _spare_the_collector() -> None:
     """What was imported stays: the garbage collector need not walk through it each time a few requests made garbage."""
     gc.collect()
     gc.freeze()
+    gc.enable()  # which `groundwork api` has kept off while everything was imported
     gc.set_threshold(10_000, 20, 20)
 
 

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from groundwork.client import Client
@@ -81,6 +83,29 @@ def test_a_killed_child_is_started_again(served: Served, name: str) -> None:
     eventually(lambda: served.pids().get(name, pid) != pid)
     assert served.status("/healthz") == 200, "no connection is refused meanwhile: the supervisor holds the socket"
     assert f"{name} ended: killed by signal 9" in served.printed()
+
+
+def test_a_live_stream_does_not_hold_up_the_end_of_the_api(start: Callable[[], Served], tmp_path: Path) -> None:
+    served = start()
+    url, key = served.state()["url"], key_of(served)
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("\n".join(json.dumps({"text": f"line {n} of a small pool"}) for n in range(200)))
+    with Client(url, key) as client:
+        dataset = client.datasets.upload(pool).wait().id
+        job = client.jobs.create(
+            type="pretrain", dataset=dataset, objective={"name": "mlm"}, backbone="text-tiny", budget={"minutes": 30}
+        ).id
+    headers = {"Authorization": f"Bearer {key}", "Accept": "text/event-stream"}
+    with httpx2.stream("GET", f"{url}/v1/jobs/{job}/events", headers=headers, timeout=30) as live:
+        lines = live.iter_lines()
+        assert next(lines)
+        pid = served.pids()["api"]
+        os.kill(pid, signal.SIGTERM)
+        began = time.monotonic()
+        assert not [line for line in lines if line.startswith("event: done")]  # it ends, the job does not
+        eventually(lambda: not living(pid))
+    assert time.monotonic() - began < 8, "open requests have ten seconds, and a stream would take them all"
+    eventually(lambda: "api ended: exit status 0" in served.printed())
 
 
 @pytest.mark.slow
