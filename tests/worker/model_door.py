@@ -15,14 +15,14 @@ from tests.inference_role import TOKEN
 
 class ModelDoor:
     """`folders` by model id; `asked` holds every path that was fetched; `corrupt` paths get a wrong byte.
-    `delays`: seconds that each answer about a model takes."""
+    `gates`: what answers about a model wait for."""
 
     def __init__(self) -> None:
         self.folders: dict[str, Path] = {}
         self.asked: list[str] = []
         self.corrupt: set[str] = set()
         self.delay = 0.0
-        self.delays: dict[str, float] = {}
+        self.gates: dict[str, threading.Event] = {}
         door = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,7 +50,9 @@ class ModelDoor:
     def answer(self, path: str, authorization: str) -> tuple[int, bytes]:
         self.asked.append(path)
         model_id, _, file = path.removeprefix("/internal/v1/models/").partition("/files/")
-        time.sleep(self.delays.get(model_id, self.delay))
+        time.sleep(self.delay)
+        if model_id in self.gates:
+            self.gates[model_id].wait(60)
         if authorization != f"Bearer {TOKEN}":
             return 401, b"{}"
         folder = self.folders.get(model_id)

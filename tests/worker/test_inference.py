@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -233,7 +234,7 @@ def test_a_model_asked_for_by_many_at_once_is_fetched_once(door: ModelDoor, tmp_
 
 def test_many_who_wait_for_a_slow_model_hold_up_nobody_else(door: ModelDoor, tmp_path: Path) -> None:
     role = start(door, tmp_path)
-    door.delays["mdl_text"] = 1.0
+    door.gates["mdl_text"] = threading.Event()
     with ThreadPoolExecutor(60) as threads:
         slow = [threads.submit(role.ask, "/predict", "mdl_topics", [{"text": "a"}])]
         slow += [threads.submit(role.ask, verb, "mdl_text", [{"text": "a"}]) for verb in ["/embed", "/predict"] * 29]
@@ -241,23 +242,23 @@ def test_many_who_wait_for_a_slow_model_hold_up_nobody_else(door: ModelDoor, tmp
         reply = role.ask("/embed", "mdl_image", [{"image": base64.b64encode(picture(0)).decode()}])
         assert slow[0].result(30).status_code == 200
         assert reply.status_code == 200 and not any(each.done() for each in slow[1:])
+        door.gates.pop("mdl_text").set()
         statuses = [each.result(60).status_code for each in slow[1:]]
-    door.delays.clear()
     stop(role)
     assert statuses == [200, 422] * 29, "an encoder predicts nothing, but that is known only when it is loaded"
 
 
 def test_who_hangs_up_is_computed_no_more(door: ModelDoor, tmp_path: Path) -> None:
     role = start(door, tmp_path)
-    door.delays["mdl_text"] = 0.3
+    door.gates["mdl_text"] = threading.Event()
     body = {"model_id": "mdl_text", "digest": door.digest("mdl_text"), "items": [{"text": "a"}]}
     with pytest.raises(httpx2.ReadTimeout):
-        role.client.post("/embed", json=body, timeout=0.2)
+        role.client.post("/embed", json=body, timeout=0.5)
+    door.gates.pop("mdl_text").set()
     deadline = time.monotonic() + 20
-    while "groundwork_inference_models 1.0" not in (told := role.client.get("/metrics").text):
+    while "groundwork_inference_model_loads_total 1.0" not in (told := role.client.get("/metrics").text):
         assert time.monotonic() < deadline, told
         time.sleep(0.05)
-    door.delays.clear()
     time.sleep(0.2)
     told = role.client.get("/metrics").text
     stop(role)
